@@ -1,0 +1,85 @@
+# `make` alone lists the targets. Everything lives in .venv; nothing is
+# installed outside it but Debian's prometheus package, by `make test`.
+
+.NOTPARALLEL:
+.PHONY: help demo test lint format build clean prometheus FORCE
+.DEFAULT_GOAL := help
+
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+pip = .venv/bin/python -m pip install -qq
+ARGS ?=
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' Makefile
+
+demo: .venv/.demo ## run the demo: LoopGym episodes, live /metrics, archive; ARGS="--episodes 3"
+	@echo "==> $(strip loopotel-prom demo $(ARGS))"
+	@.venv/bin/loopotel-prom demo $(ARGS)
+
+test: .venv/.test prometheus ## run the whole test suite; ARGS="-k archive"
+	@echo "==> $(strip pytest $(ARGS))"
+	@.venv/bin/pytest $(ARGS)
+
+lint: .venv/.lint ## check format, lint and types
+	@echo "==> ruff format --check"
+	@.venv/bin/ruff format --check .
+	@echo "==> ruff check"
+	@.venv/bin/ruff check .
+	@echo "==> mypy"
+	@.venv/bin/mypy
+
+format: .venv/.lint ## format the code and apply safe fixes
+	@.venv/bin/ruff check --fix-only .
+	@.venv/bin/ruff format .
+
+build: .venv/.build ## build the sdist and the wheel into dist/
+	@echo "==> building dist/"
+	@rm -rf dist
+	@out=$$(.venv/bin/python -m build --outdir dist . 2>&1) || { echo "$$out" >&2; exit 1; }
+	@ls dist
+
+clean: ## remove .venv, dist/ and all caches
+	rm -rf .venv dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# ---- set-up -----------------------------------------------------------------
+
+.venv/.demo: set = -e '.[all]'
+.venv/.test: set = -e '.[all]' --group test --group peer
+.venv/.lint: set = -e '.[all]' --group lint
+.venv/.build: set = --group build
+
+# While .installing exists the packages may be half there; see `usable`.
+.venv/.demo .venv/.test .venv/.lint .venv/.build: pyproject.toml .venv/.made
+	@echo "==> installing into .venv: $(set)"
+	@touch .venv/.installing
+	@$(pip) $(set)
+	@rm .venv/.installing
+	@touch $@
+
+# Made again after an interruption, a move of the tree, or the loss of its
+# interpreter. .made names the tree because a venv holds absolute paths.
+usable := $(shell [ "$$(cat .venv/.made 2>/dev/null)" = '$(CURDIR)' ] \
+	&& [ ! -e .venv/.installing ] && .venv/bin/python -c '' 2>/dev/null && echo yes)
+
+.venv/.made: $(if $(usable),,FORCE)
+	@python=$$(sh .ci/python) || exit 1; \
+	echo "==> making .venv with $$("$$python" --version)"; \
+	rm -rf .venv && "$$python" -m venv .venv
+	@$(pip) --upgrade 'pip>=25.1' # the first that knows dependency groups
+	@echo '$(CURDIR)' >$@
+
+# Debian's package also starts a service on :9090, on machines with an init.
+apt = apt-get -qq -o DPkg::Lock::Timeout=120
+
+prometheus:
+	@command -v prometheus >/dev/null && exit 0; \
+	root=; [ "$$(id -u)" = 0 ] || root='sudo -n'; \
+	if ! command -v apt-get >/dev/null || ! $$root true 2>/dev/null; then \
+		echo "the tests need a real Prometheus on PATH: apt-get install --no-install-recommends prometheus, or any release >= 2.42" >&2; \
+		exit 1; \
+	fi; \
+	echo "==> installing Debian's prometheus"; \
+	out=$$($$root $(apt) update 2>&1; \
+		$$root env DEBIAN_FRONTEND=noninteractive $(apt) install -y --no-install-recommends prometheus 2>&1) \
+	|| { echo "$$out" >&2; exit 1; }

@@ -1,0 +1,1 @@
+"""The archive: LTF documents and span journals, kept as lines in files."""

@@ -1,0 +1,91 @@
+"""The sealed file: one LTF document a line, appended whole under a lock."""
+
+import fcntl
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from loopotel_prom.errors import ArchiveError
+
+_CLOEXEC = os.O_CLOEXEC
+
+
+class SealedFile:
+    """
+    A JSON-lines file that any number of processes may append to.
+
+    A line is written whole while a lock file beside it (``NAME.lock``, never
+    removed) is held. A line that a dead writer left torn is closed off first, so
+    that it spoils no other; a write that fails is taken back.
+
+    Thread-safe: nothing is kept open between two appends, so a forked child
+    inherits nothing either.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock_path = path.with_name(path.name + ".lock")
+
+    def append(self, line: bytes) -> None:
+        """
+        Add one line; `line` itself holds no newline.
+
+        On return the line outlives this process.
+
+        Raises:
+            ArchiveError: The write failed; the file is as it was before.
+        """
+        try:
+            self._make_folder()
+            with self._locked(), self._opened() as file:
+                _append(file, line + b"\n")
+        except OSError as error:
+            raise ArchiveError(
+                f"cannot append: {error.strerror or error}",
+                path=str(self.path),
+                hint="check its folder, the space on its disk and its permissions",
+            ) from error
+
+    def _make_folder(self) -> None:
+        folder = self.path.parent
+        if not folder.is_dir():
+            # Traces hold what agents were told; nobody else's business.
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | _CLOEXEC
+        lock = os.open(self._lock_path, flags, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(lock)
+
+    @contextmanager
+    def _opened(self) -> Iterator[int]:
+        # Non-blocking, so that a FIFO in the file's place is an error, no trap.
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK | _CLOEXEC
+        file = os.open(self.path, flags, 0o600)
+        try:
+            if not stat.S_ISREG(os.fstat(file).st_mode):
+                raise OSError(None, "not a regular file")
+            yield file
+        finally:
+            os.close(file)
+
+
+def _append(file: int, line: bytes) -> None:
+    size = os.fstat(file).st_size
+    if size and os.pread(file, 1, size - 1) != b"\n":
+        line = b"\n" + line
+    rest = memoryview(line)
+    try:
+        while rest:
+            # A disk that fills up, or a limit, cuts a write short first.
+            rest = rest[os.write(file, rest) :]
+    except OSError:
+        os.ftruncate(file, size)
+        raise

@@ -1,0 +1,62 @@
+"""
+The command line, `loopotel-prom`.
+
+Exit codes: 0 good, 1 bad data, 2 bad usage. An error is one line on standard
+error; errors become lines and codes here and nowhere else.
+"""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from loopotel_prom.cli.demo import demo
+from loopotel_prom.cli.validate import validate
+from loopotel_prom.errors import ConfigError, LoopotelError, MissingExtraError
+from loopotel_prom.version import __version__
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="loopotel-prom",
+    help="Live metrics and traces of LLM-agent loops, for Prometheus and Grafana.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:  # noqa: FBT001 - Typer calls it so
+    if wanted:
+        typer.echo(f"loopotel-prom {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    *,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            callback=_print_version,
+            is_eager=True,
+            help="Print the version and exit.",
+        ),
+    ] = False,
+) -> None:
+    """Live metrics and traces of LLM-agent loops, for Prometheus and Grafana."""
+
+
+app.command()(demo)
+app.command()(validate)
+
+
+def main() -> None:
+    """Run the command line; exits the process."""
+    try:
+        app()
+    except LoopotelError as error:
+        typer.echo(f"loopotel-prom: {error}", err=True)
+        bad_usage = isinstance(error, ConfigError | MissingExtraError)
+        sys.exit(2 if bad_usage else 1)

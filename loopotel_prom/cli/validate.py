@@ -1,0 +1,128 @@
+"""The command `loopotel-prom validate`."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, BinaryIO
+
+import typer
+
+from loopotel_prom.archive.lines import MAX_LINE_BYTES
+from loopotel_prom.errors import ArchiveError
+from loopotel_prom.validate import Verdict, validate_documents
+
+_MANY_BYTES = 64 * 1024**2
+
+
+def validate(
+    paths: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="PATH...",
+            help="Files of LTF documents, one a line or one in a .json file, "
+            "plain, .gz or .zst; - is standard input.",
+        ),
+    ],
+    *,
+    max_line_bytes: Annotated[
+        int,
+        typer.Option(min=1, help="Report a document longer than this unread."),
+    ] = MAX_LINE_BYTES,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object a verdict.")
+    ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", help="Print only what is invalid.")
+    ] = False,
+) -> None:
+    """
+    Judge LTF documents against the schema.
+
+    Reads any number of documents in constant memory and judges each of them,
+    whatever stands before it. Exits with 1 if one is invalid or cannot be read.
+    """
+    good = True
+    for path in paths:
+        for verdict in _verdicts(path, max_line_bytes, quiet=quiet):
+            good &= verdict.valid
+            if verdict.valid and quiet:
+                continue
+            if as_json:
+                # ASCII, so that no text in it can break the terminal or pipe.
+                typer.echo(json.dumps(asdict(verdict)))
+            else:
+                _tell(verdict)
+    if not good:
+        raise typer.Exit(1)
+
+
+def _verdicts(path: str, max_bytes: int, *, quiet: bool) -> Iterator[Verdict]:
+    """Judge the documents of one path; what cannot be read is a verdict too."""
+    try:
+        source = _standard_input() if path == "-" else path
+        with _progress(path, quiet=quiet) as advance:
+            verdicts = validate_documents(source, max_document_bytes=max_bytes)
+            for verdict in verdicts:
+                advance(verdict.offset)
+                yield verdict
+    except ArchiveError as error:
+        fault = str(error)
+        yield Verdict(label=path, file=path, line=0, offset=0, valid=False, fault=fault)
+
+
+def _standard_input() -> BinaryIO:
+    if sys.stdin is None:
+        hint = "redirect a file into it"
+        raise ArchiveError("it is closed", path="<stdin>", hint=hint)
+    return sys.stdin.buffer
+
+
+@contextmanager
+def _progress(path: str, *, quiet: bool) -> Iterator[Callable[[int], None]]:
+    """Show a bar over a large file while the verdicts leave the terminal free."""
+    file = Path(path)
+    beside_verdicts = sys.stdout.isatty() and not quiet
+    if not sys.stderr.isatty() or beside_verdicts or not file.is_file():
+        yield lambda _offset: None
+        return
+    size = file.stat().st_size
+    # Here, not above: half a second to import.
+    from rich.console import Console  # noqa: PLC0415
+    from rich.progress import Progress  # noqa: PLC0415
+
+    bar = Progress(
+        console=Console(stderr=True),
+        transient=True,
+        redirect_stdout=sys.stdout.isatty(),
+        disable=size < _MANY_BYTES,
+    )
+    # How much a compressed file holds is not known before its end.
+    total = None if file.suffix in {".gz", ".zst"} else size
+    with bar:
+        task = bar.add_task(file.name, total=total)
+        yield lambda offset: bar.update(task, completed=offset)
+
+
+def _tell(verdict: Verdict) -> None:
+    if verdict.valid:
+        _print(f"VALID: {verdict.label}")
+    elif verdict.fault is None:
+        _print(f"INVALID: {verdict.label}", err=True)
+        for message in verdict.messages:
+            _print(f"  - {message}", err=True)
+    elif verdict.line:
+        place = f"{verdict.file}: line {verdict.line} (byte {verdict.offset})"
+        _print(f"INVALID: {place}: {verdict.fault}", err=True)
+    else:
+        _print(f"INVALID: {verdict.fault}", err=True)
+
+
+def _print(text: str, *, err: bool = False) -> None:
+    """Print text from outside: as it is where that is safe, escaped elsewhere."""
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    encoding = (sys.stderr if err else sys.stdout).encoding
+    typer.echo(text.encode(encoding, "backslashreplace").decode(encoding), err=err)

@@ -1,0 +1,66 @@
+"""
+The errors of the package.
+
+::
+
+    LoopotelError
+    ├── ConfigError (ValueError)        a setting that cannot work
+    ├── DocumentError (ValueError)      bytes or values that are no LTF document
+    ├── ArchiveError (OSError)          an archive that cannot be read or written
+    └── MissingExtraError (ImportError) an optional part that is not installed
+
+Configuration, storage and commands raise them. Instrumentation never does: it
+counts what went wrong and lets the loop go on.
+"""
+
+
+class LoopotelError(Exception):
+    """The root of every error that this package raises on purpose."""
+
+
+class ConfigError(LoopotelError, ValueError):
+    """A setting cannot work: the message names it, its value and what would."""
+
+
+class DocumentError(LoopotelError, ValueError):
+    """
+    Bytes are no JSON document, or a value cannot become one.
+
+    Attributes:
+        offset: Byte offset of the fault within the document, where known.
+    """
+
+    def __init__(self, message: str, *, offset: int | None = None) -> None:
+        super().__init__(message)
+        self.offset = offset
+
+
+class ArchiveError(LoopotelError, OSError):
+    """
+    An archive could not be read or written.
+
+    Attributes:
+        path: The file or folder concerned.
+        hint: What to do next, one sentence.
+    """
+
+    def __init__(self, message: str, *, path: str, hint: str) -> None:
+        super().__init__(f"{path}: {message}; {hint}")
+        self.path = path
+        self.hint = hint
+
+
+class MissingExtraError(LoopotelError, ImportError):
+    """
+    An optional dependency is not installed.
+
+    Attributes:
+        extra: The extra that brings it.
+    """
+
+    def __init__(self, what: str, *, extra: str, reason: str = "") -> None:
+        super().__init__(
+            f"{what} is not installed; install loopotel-prom[{extra}]"
+            + (f" ({reason})" if reason else "")
+        )
+        self.extra = extra

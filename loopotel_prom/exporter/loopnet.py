@@ -1,0 +1,58 @@
+"""LoopNet trajectories from LTF documents."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from loopotel_prom import semconv
+from loopotel_prom.plain import count, number
+
+
+def trajectory_from_trace(trace: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """
+    Give the steps of a run as ``ln/record-v1`` has them, by iteration.
+
+    A cost or latency that the trace does not know is left out of its step: the
+    record format has no null, and unknown is not 0.
+    """
+    steps: list[dict[str, Any]] = []
+    for span in trace.get("spans") or ():
+        if isinstance(span, Mapping) and span.get("kind") == "iteration":
+            steps.append(_step(span, len(steps) + 1))
+    steps.sort(key=lambda step: step["iteration"])
+    return steps
+
+
+def _step(span: Mapping[str, Any], position: int) -> dict[str, Any]:
+    attributes = span.get("attributes") or {}
+    iteration = count(attributes.get(semconv.ITERATION))
+    score = number(attributes.get(semconv.GOAL_SCORE)) or 0.0
+    step: dict[str, Any] = {
+        "iteration": position if iteration is None else iteration,
+        "goal_score": score,
+        "primary_quality": score,
+    }
+    cost = number(attributes.get(semconv.COST_USD))
+    if cost is not None:
+        step["cost_usd"] = cost
+    latency_ms = number(attributes.get(semconv.LATENCY_MS))
+    if latency_ms is not None:
+        step["latency_seconds"] = latency_ms / 1000.0
+    tokens = count(attributes.get(semconv.TOKENS_DELTA))
+    if tokens is not None:
+        step["tokens"] = tokens
+    events = [e for e in span.get("events") or () if isinstance(e, Mapping)]
+    names = [event.get("name") for event in events]
+    step["failure_codes"] = _failure_codes(events)
+    step["safety_events"] = names.count(semconv.SAFETY_VIOLATION)
+    step["human_intervention"] = semconv.HUMAN_INTERVENTION in names
+    return step
+
+
+def _failure_codes(events: list[Mapping[str, Any]]) -> list[str]:
+    """List the codes of failure and safety events, each once, in their order."""
+    codes = (
+        (event.get("attributes") or {}).get(semconv.FAILURE_CODE)
+        for event in events
+        if event.get("name") in (semconv.FAILURE, semconv.SAFETY_VIOLATION)
+    )
+    return list(dict.fromkeys(code for code in codes if isinstance(code, str)))

@@ -1,0 +1,59 @@
+"""What went wrong inside the pipeline, counted; the first of each kind logged."""
+
+import logging
+import threading
+from collections import Counter
+from collections.abc import Mapping
+
+_log = logging.getLogger("loopotel_prom")
+
+
+class Health:
+    """
+    Counts of the pipeline's own losses and failures.
+
+    Instrumentation never raises into the loop; it comes here instead.
+    Thread-safe. Counts only ever grow.
+    """
+
+    def __init__(self) -> None:
+        # Re-entrant: a signal handler may report while a report is under way.
+        self._lock = threading.RLock()
+        self._dropped_values: Counter[str] = Counter()
+        self._processor_failures: Counter[str] = Counter()
+
+    def dropped(self, field: str, value: object) -> None:
+        """Count a reported value that was left out because it makes no sense."""
+        with self._lock:
+            self._dropped_values[field] += 1
+            first = self._dropped_values[field] == 1
+        if first:
+            _log.warning(
+                "%s of type %s left out of the trace: not a usable value"
+                " (logged once, counted in loopotel_dropped_values_total)",
+                field,
+                type(value).__name__,
+            )
+
+    def failed(self, processor: str, error: Exception) -> None:
+        """Count a processor's failure."""
+        with self._lock:
+            self._processor_failures[processor] += 1
+            first = self._processor_failures[processor] == 1
+        if first:
+            _log.error(
+                "%s failed and was passed over; the loop goes on"
+                " (logged once, counted in loopotel_processor_failures_total)",
+                processor,
+                exc_info=error,
+            )
+
+    def dropped_values(self) -> Mapping[str, int]:
+        """Copy the counts of left-out values, by field."""
+        with self._lock:
+            return dict(self._dropped_values)
+
+    def processor_failures(self) -> Mapping[str, int]:
+        """Copy the counts of failures, by processor."""
+        with self._lock:
+            return dict(self._processor_failures)

@@ -1,0 +1,69 @@
+"""
+LES, the Loop Engineering Score: the point-in-loop values of LES 1.0.
+
+All scores are normalised to 0..1. The display form is 100 times that.
+"""
+
+from collections.abc import Iterable
+
+DEFAULT_GOAL_TARGET = 0.8
+_PLACES = 4
+
+
+def effectiveness(goal_score: float, goal_target: float = DEFAULT_GOAL_TARGET) -> float:
+    """
+    How far a score reaches towards its target: score / target, within 0..1.
+
+    A target of zero or less cannot be reached towards and gives 0.0. NaN gives
+    0.0 as well.
+    """
+    if goal_target <= 0:
+        return 0.0
+    # In this order NaN gives 0.0: a comparison with NaN is false.
+    return min(1.0, max(0.0, goal_score / goal_target))
+
+
+def cumulative_les(
+    scores: Iterable[float], goal_target: float = DEFAULT_GOAL_TARGET
+) -> float:
+    """
+    Mean effectiveness of the scores so far, rounded to 4 places; 0.0 for none.
+
+    For scores that arrive one at a time use `RunningMean`, which does constant
+    work for each.
+    """
+    mean = RunningMean()
+    for score in scores:
+        mean.add(effectiveness(score, goal_target))
+    return round(mean.value, _PLACES)
+
+
+class RunningMean:
+    """
+    The mean of the values added so far, at constant cost for each.
+
+    The sum is compensated (Neumaier), so the mean of a million values is as
+    exact as that of ten, and equals what ``sum(values) / len(values)`` gives on
+    Python 3.12 and later. Not thread-safe.
+    """
+
+    __slots__ = ("_compensation", "_sum", "count", "value")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.value = 0.0
+        self._sum = 0.0
+        self._compensation = 0.0
+
+    def add(self, value: float) -> float:
+        """Take in one finite value and return the mean so far."""
+        old = self._sum
+        total = old + value
+        if abs(old) >= abs(value):
+            self._compensation += (old - total) + value
+        else:
+            self._compensation += (value - total) + old
+        self._sum = total
+        self.count = count = self.count + 1
+        self.value = mean = (total + self._compensation) / count
+        return mean

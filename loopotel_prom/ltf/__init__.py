@@ -1,0 +1,12 @@
+"""
+LTF 0.1, the Loop Trace Format: documents from spans, and spans from documents.
+
+`fold` is the one way in which a document comes to be, for a live run as for
+one read back; `unfold` is its inverse. `encode` and `decode` are the bytes.
+"""
+
+from loopotel_prom.ltf.codec import Document, decode, encode
+from loopotel_prom.ltf.fold import fold
+from loopotel_prom.ltf.unfold import unfold
+
+__all__ = ["Document", "decode", "encode", "fold", "unfold"]

@@ -1,0 +1,121 @@
+"""
+The pipeline: hands each span to every processor, and keeps them apart.
+
+A processor that raises is counted and passed over; neither the loop nor the
+other processors notice. Processors run in the caller's thread, in order, so
+what they do there must be short and must not wait for a network.
+"""
+
+import threading
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from loopotel_prom.health import Health
+from loopotel_prom.span import RunSpan, Span
+
+
+class Processor(Protocol):
+    """
+    A sink of spans.
+
+    `on_start` and `on_end` are called from any thread, several at once, and may
+    raise; the spans of one run come in the order in which they ended.
+    """
+
+    def on_start(self, span: RunSpan) -> None:
+        """Take notice that a run has started; its span has no end yet."""
+
+    def on_end(self, span: Span) -> None:
+        """Take a span that has ended. A run's own span comes last."""
+
+    def flush(self, timeout_seconds: float) -> bool:
+        """Pass on what is held back; False if that took longer than allowed."""
+
+    def close(self) -> None:
+        """Flush and release everything; further spans are ignored."""
+
+
+class Pipeline:
+    """A fixed sequence of processors, each isolated from the others."""
+
+    def __init__(
+        self, processors: Iterable[Processor] = (), *, health: Health | None = None
+    ) -> None:
+        self.processors = tuple(processors)
+        self.health = health or Health()
+
+    def on_start(self, span: RunSpan) -> None:
+        """Tell every processor of a run that has started. Never raises."""
+        for processor in self.processors:
+            try:
+                processor.on_start(span)
+            except Exception as error:  # noqa: BLE001 - isolation is the purpose
+                self.health.failed(type(processor).__name__, error)
+
+    def on_end(self, span: Span) -> None:
+        """Give every processor a span that has ended. Never raises."""
+        for processor in self.processors:
+            try:
+                processor.on_end(span)
+            except Exception as error:  # noqa: BLE001 - isolation is the purpose
+                self.health.failed(type(processor).__name__, error)
+
+    def flush(self, timeout_seconds: float = 5.0) -> bool:
+        """Flush every processor; True if all of them managed in time each."""
+        managed = [self._flush(each, timeout_seconds) for each in self.processors]
+        return all(managed)
+
+    def close(self) -> None:
+        """Close every processor. Never raises."""
+        for processor in self.processors:
+            try:
+                processor.close()
+            except Exception as error:  # noqa: BLE001 - isolation is the purpose
+                self.health.failed(type(processor).__name__, error)
+
+    def _flush(self, processor: Processor, timeout_seconds: float) -> bool:
+        try:
+            return processor.flush(timeout_seconds)
+        except Exception as error:  # noqa: BLE001 - isolation is the purpose
+            self.health.failed(type(processor).__name__, error)
+            return False
+
+
+class _Installation:
+    """The pipeline that tracers of this process use unless given another."""
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.pipeline: Pipeline | None = None
+        self.default: Callable[[], Pipeline] = Pipeline
+
+
+_installation = _Installation()
+
+
+def install(pipeline: Pipeline | None) -> None:
+    """Make `pipeline` the process's own; None goes back to the default."""
+    with _installation.lock:
+        _installation.pipeline = pipeline
+
+
+def installed() -> Pipeline:
+    """Give the process's pipeline, making the default one at the first need."""
+    pipeline = _installation.pipeline
+    if pipeline is not None:
+        return pipeline
+    with _installation.lock:
+        if _installation.pipeline is None:
+            _installation.pipeline = _installation.default()
+        return _installation.pipeline
+
+
+def provide_default(factory: Callable[[], Pipeline]) -> None:
+    """
+    Say how the default pipeline is made when a tracer first needs one.
+
+    The sinks lie above this module and cannot be imported here; the wiring, in
+    `loopotel_prom.configuration`, hands the recipe down.
+    """
+    with _installation.lock:
+        _installation.default = factory

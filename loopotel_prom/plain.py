@@ -1,0 +1,143 @@
+"""
+Plain values: whatever a program hands in, made safe to write as JSON.
+
+A loop may attach anything to its trace. What comes out of here is always
+JSON: finite, acyclic, bounded in depth, count and length, encodable as UTF-8.
+What had to change is recognisable (a marker in angle brackets, an ellipsis)
+rather than absent. Nothing here raises.
+"""
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from datetime import date
+from decimal import Decimal
+from itertools import islice
+from numbers import Integral, Real
+from typing import Any, TypeAlias
+
+JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
+
+MAX_TEXT = 65_536
+_MAX_DEPTH = 32
+_MAX_NODES = 10_000
+_MAX_INTEGER = 2**63 - 1
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def text(value: object, *, limit: int = MAX_TEXT) -> str:
+    """
+    Make a string that UTF-8 can carry, of at most `limit` characters.
+
+    Lone surrogates become U+FFFD; a longer text ends in an ellipsis. An object
+    whose ``__str__`` fails is named by its type.
+    """
+    if not isinstance(value, str):
+        try:
+            value = str(value)
+        except Exception:  # noqa: BLE001 - a stranger's __str__ may raise anything
+            return f"<{type(value).__name__}>"
+    if type(value) is not str:
+        # A subclass of str may override anything; keep the text alone.
+        value = str.__str__(value)
+    if len(value) > limit:
+        value = value[: limit - 1] + "…"
+    return value if value.isascii() else _SURROGATE.sub("\ufffd", value)
+
+
+def number(value: object) -> float | None:
+    """Read a finite real number as float; None for bools and all else."""
+    if isinstance(value, bool) or not isinstance(value, Real | Decimal):
+        return None
+    try:
+        result = float(value)
+    except Exception:  # noqa: BLE001 - a stranger's __float__ may raise anything
+        return None
+    return result if math.isfinite(result) else None
+
+
+def count(value: object) -> int | None:
+    """Read a whole number from 0 to 2**63 - 1; None for bools and all else."""
+    if isinstance(value, bool):
+        return None
+    try:
+        if isinstance(value, Integral):
+            result = int(value)
+        else:
+            real = number(value)
+            if real is None or not real.is_integer():
+                return None
+            result = int(real)
+    except Exception:  # noqa: BLE001 - a stranger's __int__ may raise anything
+        return None
+    return result if 0 <= result <= _MAX_INTEGER else None
+
+
+def plain(value: object) -> JSON:
+    """
+    Copy any value into plain JSON, at most 32 levels and 10,000 nodes of it.
+
+    Sets become lists, keys become text, numbers that JSON cannot carry become
+    text, any other object becomes its ``str``.
+    """
+    try:
+        return _Copy().of(value, 0)
+    except Exception:  # noqa: BLE001 - a stranger's methods may raise anything
+        return f"<{type(value).__name__}>"
+
+
+def plain_mapping(value: object) -> dict[str, Any]:
+    """Copy a mapping as `plain` does; anything else gives an empty one."""
+    copy = plain(value)
+    return copy if isinstance(copy, dict) else {}
+
+
+class _Copy:
+    """One copy in progress: counts its nodes."""
+
+    __slots__ = ("_nodes",)
+
+    def __init__(self) -> None:
+        self._nodes = 0
+
+    def of(self, value: object, depth: int) -> JSON:
+        self._nodes += 1
+        if value is None or value is True or value is False:
+            return value
+        if isinstance(value, str):
+            return text(value)
+        if isinstance(value, Real | Decimal):
+            return _scalar(value)
+        if isinstance(value, date):
+            return value.isoformat()
+        if isinstance(value, Mapping | list | tuple | set | frozenset):
+            return self._container(value, depth)
+        return text(value)
+
+    def _container(self, value: Mapping[Any, Any] | Iterable[Any], depth: int) -> JSON:
+        if depth >= _MAX_DEPTH:
+            return "<too deep>"
+        try:
+            if isinstance(value, Mapping):
+                return {
+                    text(key, limit=256): self.of(item, depth + 1)
+                    for key, item in self._within_budget(value.items())
+                }
+            return [self.of(item, depth + 1) for item in self._within_budget(value)]
+        except Exception:  # noqa: BLE001 - a stranger's iterator may raise anything
+            return f"<{type(value).__name__}>"
+
+    def _within_budget(self, items: Iterable[Any]) -> Iterable[Any]:
+        """Stop when the copy has taken its share of nodes, however nested."""
+        for item in islice(items, _MAX_NODES):
+            if self._nodes >= _MAX_NODES:
+                return
+            yield item
+
+
+def _scalar(value: Real | Decimal) -> JSON:
+    if isinstance(value, Integral):
+        whole = int(value)
+        return whole if -_MAX_INTEGER <= whole <= _MAX_INTEGER else text(whole)
+    real = number(value)
+    return text(value) if real is None else real

@@ -1,0 +1,194 @@
+"""
+Verdicts on LTF documents.
+
+Two validators share the work. jsonschema_rs is fast, and what it calls valid
+is valid; jsonschema is the authority on all else, and gives the messages. The
+two differ only where jsonschema_rs is the stricter (a pattern's ``$`` before a
+final newline, text that is not UTF-8), and on Python values that no JSON text
+gives, such as a tuple or an enum member: those are left to the authority.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from itertools import chain
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from loopotel_prom.archive.lines import (
+    MAX_LINE_BYTES,
+    BadLine,
+    Line,
+    Source,
+    read_documents,
+    read_whole,
+)
+from loopotel_prom.errors import DocumentError
+from loopotel_prom.ltf import decode
+
+_SCHEMA = "specs/ltf-0.1.schema.json"
+_JSON_TYPES = {bool, dict, float, int, list, str, type(None)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """
+    What is to be said about one document, or about a line that is none.
+
+    Attributes:
+        label: What to call it: the file, and the line if it may hold several.
+        file: The path, or the name of the stream.
+        line: Counted from 1.
+        offset: Where it starts, in bytes of the uncompressed input.
+        valid: It follows the schema.
+        fault: Why there is no document at all; None if there is one.
+        messages: What the schema has against it, sorted, without repeats.
+    """
+
+    label: str
+    file: str
+    line: int
+    offset: int
+    valid: bool
+    fault: str | None = None
+    messages: tuple[str, ...] = ()
+
+
+def load_schema() -> dict[str, Any]:
+    """Read the JSON Schema (Draft 2020-12) of LTF 0.1; each call gives its own."""
+    package = Path(__file__).parent
+    # A wheel carries the schema within the package, a checkout beside it.
+    installed = package / _SCHEMA
+    path = installed if installed.exists() else package.parent / _SCHEMA
+    schema: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return schema
+
+
+def validate_trace(trace: object) -> tuple[bool, list[str]]:
+    """
+    Judge one document: is it valid, and what is wrong with it.
+
+    Messages read ``<json path>: <what is wrong>``, sorted, without repeats.
+    Formats such as date-time are not checked. Thread-safe. The first call
+    compiles the schema.
+    """
+    if _is_surely_valid(trace):
+        return True, []
+    messages = _messages(trace)
+    return not messages, messages
+
+
+def validate_file(
+    path: str | PathLike[str], *, max_bytes: int = MAX_LINE_BYTES
+) -> tuple[bool, list[str]]:
+    """
+    Judge a file that holds one document, plain or compressed.
+
+    Raises:
+        DocumentError: The file holds no JSON object, or one beyond `max_bytes`.
+        ArchiveError: The file cannot be read.
+    """
+    item = read_whole(path, max_bytes=max_bytes)
+    verdict = _verdict(item) if item else _none(str(path))
+    if verdict.fault is not None:
+        raise DocumentError(f"{verdict.file}: {verdict.fault}")
+    return verdict.valid, list(verdict.messages)
+
+
+def validate_documents(
+    source: Source, *, max_document_bytes: int = MAX_LINE_BYTES
+) -> Iterator[Verdict]:
+    """
+    Judge the documents of a file or stream one after the other.
+
+    Which bytes are one document is decided by `read_documents`. What is none,
+    and a source without any, gets a verdict with a fault; the next document
+    is judged all the same.
+
+    Raises:
+        ArchiveError: The source cannot be opened, or reading it failed.
+    """
+    item = None
+    for item in read_documents(source, max_document_bytes=max_document_bytes):
+        yield _verdict(item)
+    if item is None:
+        yield _none(str(getattr(source, "name", source)))
+
+
+def _verdict(item: Line | BadLine) -> Verdict:
+    whole = isinstance(item, Line) and item.whole
+    label = item.file if whole else f"{item.file}#{item.number}"
+    valid, fault = False, None
+    messages: list[str] = []
+    try:
+        if isinstance(item, BadLine):
+            fault = item.fault
+        else:
+            valid, messages = validate_trace(decode(item.data))
+    except DocumentError as error:
+        fault = str(error)
+        if error.offset is not None:
+            fault += f", {error.offset} bytes in"
+    return Verdict(
+        label=label,
+        file=item.file,
+        line=item.number,
+        offset=item.offset,
+        valid=valid,
+        fault=fault,
+        messages=tuple(messages),
+    )
+
+
+def _none(file: str) -> Verdict:
+    fault = "no document in it"
+    return Verdict(label=file, file=file, line=1, offset=0, valid=False, fault=fault)
+
+
+def _is_surely_valid(trace: object) -> bool:
+    try:
+        return _fast().is_valid(trace) and _is_json(trace)
+    except ValueError:  # it cannot be converted, so it has no verdict
+        return False
+
+
+def _is_json(trace: Any) -> bool:
+    """
+    Tell whether JSON's own types stand wherever the schema looks.
+
+    jsonschema_rs takes a tuple for an array, and an enum member for its value;
+    jsonschema does not. Called on what the first has found valid, so the shape
+    is known; what lies within attributes and metadata is free.
+    """
+    spans = trace["spans"]
+    events = chain.from_iterable(span.get("events", ()) for span in spans)
+    rows = [trace, trace["spec_pins"], *spans, *events]
+    values = chain.from_iterable(map(dict.values, rows))
+    types = set(map(type, chain(rows, chain.from_iterable(rows), values)))
+    return types <= _JSON_TYPES
+
+
+def _messages(trace: object) -> list[str]:
+    errors = _authority().iter_errors(trace)
+    try:
+        return sorted({f"{error.json_path}: {error.message}" for error in errors})
+    except RecursionError:
+        return ["$: nested too deeply to be described"]
+
+
+@cache
+def _fast() -> Any:
+    # Here, not above: most programs that import this module never validate.
+    import jsonschema_rs  # noqa: PLC0415
+
+    return jsonschema_rs.Draft202012Validator(load_schema(), validate_formats=False)
+
+
+@cache
+def _authority() -> Any:
+    # Here, not above: 100 ms to import, and needed for invalid documents only.
+    from jsonschema import Draft202012Validator  # noqa: PLC0415
+
+    return Draft202012Validator(load_schema())

@@ -1,0 +1,190 @@
+"""The endpoint: ``/metrics`` and health over HTTP, for Prometheus to scrape."""
+
+import errno
+import gzip
+import logging
+import socket
+import threading
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import urlsplit
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+
+from loopotel_prom.errors import ConfigError
+from loopotel_prom.version import __version__
+from loopotel_prom.web.address import Address
+
+_log = logging.getLogger("loopotel_prom")
+
+_LANDING = """<!DOCTYPE html>
+<html lang="en">
+<head><meta charset="utf-8"><title>loopotel-prom</title></head>
+<body>
+<h1>loopotel-prom</h1>
+<p>Live metrics of the agent loops in this process.</p>
+<ul>
+<li><a href="/metrics">Metrics</a></li>
+<li><a href="/-/healthy">Health</a></li>
+</ul>
+</body>
+</html>
+"""
+
+
+class Endpoint:
+    """
+    An HTTP server in threads of its own, which end with the process.
+
+    Args:
+        address: Where to listen; on this machine only, for there is no
+            authentication.
+        registry: What ``/metrics`` shows.
+
+    Raises:
+        ConfigError: The address cannot be listened on.
+    """
+
+    def __init__(self, address: Address, registry: CollectorRegistry) -> None:
+        if not address.is_loopback:
+            raise ConfigError(
+                f"cannot listen on {address}: it can be reached from other machines"
+                " and the endpoint has no authentication; listen on 127.0.0.1 and"
+                " put a reverse proxy in front"
+            )
+        self._server = _listen(address, registry)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, name="loopotel-endpoint", daemon=True
+        )
+        self._thread.start()
+
+    @property
+    def url(self) -> str:
+        """The base URL, with the port that was really taken."""
+        host, port = self._server.server_address[:2]
+        return f"http://{Address(str(host), port)}"
+
+    def wait_for_scrape(self, timeout_seconds: float) -> bool:
+        """Wait for a scrape that begins from now on; False if none came."""
+        return self._server.scrapes.wait_for_next(timeout_seconds)
+
+    def close(self) -> None:
+        """Stop listening; requests under way are finished."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join(timeout=5.0)
+
+
+class _Scrapes:
+    """Counts scrapes from their beginning to their end."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._begun = 0
+        self._latest_finished = 0
+
+    def begin(self) -> int:
+        """Number a scrape that begins."""
+        with self._changed:
+            self._begun += 1
+            return self._begun
+
+    def finish(self, ticket: int) -> None:
+        """Say that a scrape has been answered whole."""
+        with self._changed:
+            self._latest_finished = max(self._latest_finished, ticket)
+            self._changed.notify_all()
+
+    def wait_for_next(self, timeout_seconds: float) -> bool:
+        """Wait until a scrape that begins after this call has been answered."""
+        with self._changed:
+            seen = self._begun
+            return self._changed.wait_for(
+                lambda: self._latest_finished > seen, timeout_seconds
+            )
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    # Another process on the same port is a mistake to be told, not to be shared.
+    allow_reuse_address = True
+    request_queue_size = 128
+
+    registry: CollectorRegistry
+    scrapes: _Scrapes
+
+
+class _Server6(_Server):
+    address_family = socket.AF_INET6
+
+
+def _listen(address: Address, registry: CollectorRegistry) -> _Server:
+    kind = _Server6 if address.is_ipv6 else _Server
+    try:
+        server = kind((address.host, address.port), _Handler)
+    except OSError as error:
+        hint = "choose another port, or 0 for any free one"
+        if error.errno != errno.EADDRINUSE:
+            hint = "choose another address"
+        raise ConfigError(
+            f"cannot listen on {address}: {error.strerror}; {hint}"
+        ) from error
+    server.registry = registry
+    server.scrapes = _Scrapes()
+    return server
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: _Server
+    server_version = f"loopotel-prom/{__version__}"
+    sys_version = ""
+    protocol_version = "HTTP/1.1"
+    # Of each read: a silent client is let go.
+    timeout = 10.0
+
+    def do_GET(self) -> None:
+        path = urlsplit(self.path).path
+        if path == "/metrics":
+            self._metrics()
+        elif path == "/":
+            self._answer(HTTPStatus.OK, "text/html; charset=utf-8", _LANDING.encode())
+        elif path in ("/-/healthy", "/-/ready"):
+            self._answer(HTTPStatus.OK, "text/plain; charset=utf-8", b"ok\n")
+        else:
+            self._answer(
+                HTTPStatus.NOT_FOUND, "text/plain; charset=utf-8", b"not found\n"
+            )
+
+    do_HEAD = do_GET  # noqa: N815 - named by the standard library
+
+    def _metrics(self) -> None:
+        ticket = self.server.scrapes.begin()
+        encode, content_type = choose_encoder(self.headers.get("Accept", ""))
+        try:
+            page = encode(self.server.registry)
+        except Exception:  # noqa: BLE001 - a stranger's collector may raise anything
+            _log.exception("a collector failed; this scrape gets status 500")
+            self._answer(
+                HTTPStatus.INTERNAL_SERVER_ERROR,
+                "text/plain; charset=utf-8",
+                b"a collector failed; the program's log says which\n",
+            )
+            return
+        self._answer(HTTPStatus.OK, content_type, page)
+        self.server.scrapes.finish(ticket)
+
+    def _answer(self, status: HTTPStatus, content_type: str, body: bytes) -> None:
+        self.send_response(status)
+        if "gzip" in self.headers.get("Accept-Encoding", "") and len(body) > 1024:  # noqa: PLR2004 - less gains nothing
+            body = gzip.compress(body, compresslevel=1)
+            self.send_header("Content-Encoding", "gzip")
+        self.send_header("Content-Type", content_type)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("X-Content-Type-Options", "nosniff")
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - named by the standard library
+        _log.debug(format, *args)

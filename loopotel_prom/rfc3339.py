@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from loopotel_prom.errors import DocumentError
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MAX_SECONDS = int((datetime.max.replace(tzinfo=UTC) - _EPOCH).total_seconds())
+_MAX_SECONDS = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // timedelta(seconds=1)
 _PATTERN = re.compile(
     r"(\d{4}-\d{2}-\d{2})[Tt ](\d{2}:\d{2}:\d{2})(?:\.(\d+))?([Zz]|[+-]\d{2}:\d{2})?"
 )

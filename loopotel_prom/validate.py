@@ -8,6 +8,7 @@ final newline, text that is not UTF-8), and on Python values that no JSON text
 gives, such as a tuple or an enum member: those are left to the authority.
 """
 
+import gc
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -130,7 +131,7 @@ def _verdict(item: Line | BadLine) -> Verdict:
     except DocumentError as error:
         fault = str(error)
         if error.offset is not None:
-            fault += f", {error.offset} bytes in"
+            fault += f", at byte {error.offset} of it"
     return Verdict(
         label=label,
         file=item.file,
@@ -165,17 +166,19 @@ def _is_json(trace: Any) -> bool:
     spans = trace["spans"]
     events = chain.from_iterable(span.get("events", ()) for span in spans)
     rows = [trace, trace["spec_pins"], *spans, *events]
-    values = chain.from_iterable(map(dict.values, rows))
-    types = set(map(type, chain(rows, chain.from_iterable(rows), values)))
-    return types <= _JSON_TYPES
+    # The values of all dicts in one call, and any keys that are not plain str:
+    # twice as fast as asking each dict, and half of what a verdict costs.
+    inside = gc.get_referents(*rows)
+    return set(map(type, chain(rows, inside))) <= _JSON_TYPES
 
 
 def _messages(trace: object) -> list[str]:
     errors = _authority().iter_errors(trace)
     try:
         return sorted({f"{error.json_path}: {error.message}" for error in errors})
-    except RecursionError:
-        return ["$: nested too deeply to be described"]
+    except (RecursionError, ValueError):
+        # Python will not spell it: nested too deeply, or over 4,300 digits.
+        return ["$: a value that is wrong cannot be spelled out"]
 
 
 @cache

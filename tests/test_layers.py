@@ -16,7 +16,7 @@ _PACKAGE = "loopotel_prom"
 # import itself, every unit of a lower layer, and what SIDEWAYS adds.
 LAYERS = {
     "core": ("errors", "les", "ltf", "plain", "rfc3339", "semconv", "span", "version"),
-    "run time": ("health", "pipeline", "tracer"),
+    "run time": ("health", "pipeline", "testing", "tracer"),
     "sinks": ("archive", "metrics", "otlp"),
     "jobs": ("exporter", "validate"),
     "faces": ("cli", "configuration", "integrations", "web"),

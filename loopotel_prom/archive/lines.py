@@ -13,8 +13,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, BinaryIO, TypeAlias
+from typing import Any, BinaryIO, TypeAlias, cast
 
 from loopotel_prom.errors import ArchiveError
 
@@ -208,31 +207,27 @@ class _Reader:
 
 @contextmanager
 def _opened(source: Source, limit: int) -> Iterator[_Reader]:
-    if not isinstance(source, str | os.PathLike):
-        with _buffered(source) as stream:
-            yield _Reader(str(getattr(source, "name", "<stream>")), stream, limit)
+    if isinstance(source, str | os.PathLike):
+        with _open(os.fspath(source)) as file:
+            yield _Reader(os.fspath(source), file, limit)
         return
-    file = os.fspath(source)
-    try:
-        # Closed below: only what opening raises is to be caught here.
-        opened = Path(file).open("rb", buffering=_BUFFER_BYTES)  # noqa: SIM115
-    except OSError as error:
-        raise _unreadable(file, error) from error
-    with opened as stream:
-        yield _Reader(file, stream, limit)
-
-
-@contextmanager
-def _buffered(stream: BinaryIO) -> Iterator[_Buffered]:
-    """Give a stream the `peek` it may lack, without closing it in the end."""
-    if isinstance(stream, io.BufferedReader):
-        yield stream
+    name = str(getattr(source, "name", "<stream>"))
+    if isinstance(source, io.BufferedReader):
+        yield _Reader(name, source, limit)
         return
-    buffered = io.BufferedReader(stream, _BUFFER_BYTES)
+    # Only a buffered reader can peek. Detached, as the stream is not ours.
+    buffered = io.BufferedReader(cast("io.RawIOBase", source), _BUFFER_BYTES)
     try:
-        yield buffered
+        yield _Reader(name, buffered, limit)
     finally:
         buffered.detach()
+
+
+def _open(file: str) -> _Buffered:
+    try:
+        return io.BufferedReader(io.FileIO(file), _BUFFER_BYTES)
+    except OSError as error:
+        raise _unreadable(file, error) from error
 
 
 def _unreadable(file: str, error: OSError) -> ArchiveError:

@@ -14,7 +14,9 @@ from loopotel_prom.archive.lines import MAX_LINE_BYTES
 from loopotel_prom.errors import ArchiveError
 from loopotel_prom.validate import Verdict, validate_documents
 
+# A file of which the terminal shows how far it has been read.
 _MANY_BYTES = 64 * 1024**2
+_MESSAGE_CHARACTERS = 2000
 
 
 def validate(
@@ -83,27 +85,30 @@ def _standard_input() -> BinaryIO:
 @contextmanager
 def _progress(path: str, *, quiet: bool) -> Iterator[Callable[[int], None]]:
     """Show a bar over a large file while the verdicts leave the terminal free."""
-    file = Path(path)
-    beside_verdicts = sys.stdout.isatty() and not quiet
-    if not sys.stderr.isatty() or beside_verdicts or not file.is_file():
+    size = _size(path)
+    verdicts_scroll_by = sys.stdout.isatty() and not quiet
+    if size < _MANY_BYTES or verdicts_scroll_by or not sys.stderr.isatty():
         yield lambda _offset: None
         return
-    size = file.stat().st_size
     # Here, not above: half a second to import.
     from rich.console import Console  # noqa: PLC0415
     from rich.progress import Progress  # noqa: PLC0415
 
-    bar = Progress(
-        console=Console(stderr=True),
-        transient=True,
-        redirect_stdout=sys.stdout.isatty(),
-        disable=size < _MANY_BYTES,
-    )
-    # How much a compressed file holds is not known before its end.
-    total = None if file.suffix in {".gz", ".zst"} else size
-    with bar:
-        task = bar.add_task(file.name, total=total)
+    console = Console(stderr=True)
+    redirect = sys.stdout.isatty()
+    with Progress(console=console, transient=True, redirect_stdout=redirect) as bar:
+        # How much a compressed file holds is not known before its end.
+        total = None if path.endswith((".gz", ".zst")) else size
+        task = bar.add_task(Path(path).name, total=total)
         yield lambda offset: bar.update(task, completed=offset)
+
+
+def _size(path: str) -> int:
+    """Return the size of a file; 0 for what has none, or cannot be asked."""
+    try:
+        return Path(path).stat().st_size
+    except OSError:
+        return 0
 
 
 def _tell(verdict: Verdict) -> None:
@@ -112,7 +117,7 @@ def _tell(verdict: Verdict) -> None:
     elif verdict.fault is None:
         _print(f"INVALID: {verdict.label}", err=True)
         for message in verdict.messages:
-            _print(f"  - {message}", err=True)
+            _print(f"  - {_shortened(message)}", err=True)
     elif verdict.line:
         place = f"{verdict.file}: line {verdict.line} (byte {verdict.offset})"
         _print(f"INVALID: {place}: {verdict.fault}", err=True)
@@ -120,9 +125,15 @@ def _tell(verdict: Verdict) -> None:
         _print(f"INVALID: {verdict.fault}", err=True)
 
 
+def _shortened(message: str) -> str:
+    """Cut a message that quotes a large part of the document."""
+    cut = len(message) - _MESSAGE_CHARACTERS
+    return message if cut <= 0 else f"{message[:-cut]}... ({cut} characters more)"
+
+
 def _print(text: str, *, err: bool = False) -> None:
     """Print text from outside: as it is where that is safe, escaped elsewhere."""
     if not text.isprintable():
         text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
-    encoding = (sys.stderr if err else sys.stdout).encoding
+    encoding = getattr(sys.stderr if err else sys.stdout, "encoding", None) or "utf-8"
     typer.echo(text.encode(encoding, "backslashreplace").decode(encoding), err=err)

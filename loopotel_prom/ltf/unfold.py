@@ -72,7 +72,9 @@ class _Fields:
             self.end_ns = max(run.end_ns, self.start_ns)
         raw = item.get("attributes") or {}
         self.rest = {
-            key: value for key, value in raw.items() if common.get(key) != value
+            key: value
+            for key, value in raw.items()
+            if key not in common or common[key] != value
         }
 
     def take_text(self, key: str) -> str | None:

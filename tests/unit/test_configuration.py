@@ -1,0 +1,196 @@
+"""`configure`: the wiring of a process, and its endpoint."""
+
+import logging
+import socket
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+
+import pytest
+from prometheus_client import CollectorRegistry
+from prometheus_client.parser import text_string_to_metric_families
+
+import loopotel_prom
+from loopotel_prom import LoopTracer, ltf
+from loopotel_prom.errors import ConfigError
+from loopotel_prom.web import parse_address
+
+
+@pytest.fixture
+def registry() -> CollectorRegistry:
+    """Give a registry of the test's own."""
+    return CollectorRegistry()
+
+
+def _get(url: str, **headers: str) -> tuple[int, str]:
+    request = urllib.request.Request(url, headers=headers)  # noqa: S310 - our own
+    try:
+        with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 - our own
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def _one_run() -> LoopTracer:
+    with LoopTracer("code-repair", goal_target=0.8) as run:
+        run.emit_iteration(iteration=1, goal_score=0.4, tokens_delta=7)
+    return run
+
+
+def test_a_configured_process_is_scraped_and_archived(registry, tmp_path):
+    """The run is on the page and its document in the archive."""
+    handle = loopotel_prom.configure(
+        listen="127.0.0.1:0", archive=tmp_path, registry=registry
+    )
+    run = _one_run()
+    _, page = _get(f"{handle.url}/metrics")
+    families = {f.name: f for f in text_string_to_metric_families(page)}
+    assert families["loop_tokens"].samples[0].value == 7
+    line = (tmp_path / "traces.jsonl").read_bytes()
+    assert ltf.decode(line)["trace_id"] == run.trace_id
+
+
+def test_configuring_again_with_the_same_changes_nothing(registry):
+    """A module that configures on import may be imported twice."""
+    options = {"listen": "127.0.0.1:0", "registry": registry}
+    assert loopotel_prom.configure(**options) is loopotel_prom.configure(**options)
+
+
+def test_configuring_otherwise_keeps_the_counters(registry, tmp_path):
+    """A counter does not go back while the process lives."""
+    loopotel_prom.configure(listen=None, registry=registry)
+    _one_run()
+    handle = loopotel_prom.configure(listen="127.0.0.1:0", registry=registry)
+    _one_run()
+    assert "loop_tokens_total{env_id=" in _get(f"{handle.url}/metrics")[1]
+    assert (
+        registry.get_sample_value(
+            "loop_tokens_total", {"loop_name": "code-repair", "env_id": ""}
+        )
+        == 14
+    )
+
+
+def test_a_closed_endpoint_refuses(registry):
+    """Its port is free again, and closing twice is harmless."""
+    with loopotel_prom.configure(listen="127.0.0.1:0", registry=registry) as handle:
+        pass
+    handle.close()
+    with pytest.raises(urllib.error.URLError):
+        _get(f"{handle.url}/metrics")
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    (
+        ("/", 200),
+        ("/-/healthy", 200),
+        ("/-/ready", 200),
+        ("/metrics/x", 404),
+        ("/x", 404),
+    ),
+)
+def test_only_known_paths_answer(registry, path, status):
+    """Health and the landing page are there, nothing else."""
+    handle = loopotel_prom.configure(listen="127.0.0.1:0", registry=registry)
+    assert _get(f"{handle.url}{path}")[0] == status
+
+
+def test_openmetrics_is_given_to_who_asks(registry):
+    """The page ends as that format does."""
+    handle = loopotel_prom.configure(listen="127.0.0.1:0", registry=registry)
+    _, page = _get(f"{handle.url}/metrics", Accept="application/openmetrics-text")
+    assert page.endswith("# EOF\n")
+
+
+def test_a_failing_collector_gives_status_500(registry, caplog):
+    """The scrape says so in one line, and the log says which."""
+
+    class Failing:
+        def describe(self):
+            return []
+
+        def collect(self):
+            raise RuntimeError("out of order")
+
+    registry.register(Failing())
+    handle = loopotel_prom.configure(listen="127.0.0.1:0", registry=registry)
+    with caplog.at_level(logging.CRITICAL, logger="loopotel_prom"):
+        status, body = _get(f"{handle.url}/metrics")
+    assert (status, body.count("\n")) == (500, 1)
+
+
+def test_drain_waits_for_a_scrape_that_begins_later(registry):
+    """Without one, it says so when the time is up."""
+    handle = loopotel_prom.configure(listen="127.0.0.1:0", registry=registry)
+    _get(f"{handle.url}/metrics")
+    assert not handle.drain(0.05)
+
+
+@pytest.mark.parametrize(
+    "address", ("", "10110", "127.0.0.1", "127.0.0.1:x", "127.0.0.1:70000", "a:1/x")
+)
+def test_an_address_that_is_none_is_refused(address):
+    """The error shows what one looks like."""
+    with pytest.raises(ConfigError, match=r"try 127\.0\.0\.1:10110"):
+        parse_address(address)
+
+
+@pytest.mark.parametrize(
+    ("address", "loopback"),
+    (
+        ("127.0.0.1:0", True),
+        ("[::1]:9", True),
+        ("localhost:1", True),
+        ("0.0.0.0:1", False),
+    ),
+)
+def test_a_loopback_address_is_known(address, loopback):
+    """By number, by name, of either family; and it is spelled as it came."""
+    parsed = parse_address(address)
+    assert (parsed.is_loopback, str(parsed)) == (loopback, address)
+
+
+def test_an_address_others_can_reach_is_refused(registry):
+    """There is no authentication yet."""
+    with pytest.raises(ConfigError, match="no authentication"):
+        loopotel_prom.configure(listen="0.0.0.0:0", registry=registry)
+
+
+def test_a_taken_port_is_refused(registry):
+    """The error names the address and a way out."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(
+            ConfigError, match=f"cannot listen on {address}: .*0 for any"
+        ):
+            loopotel_prom.configure(listen=address, registry=registry)
+
+
+@pytest.mark.parametrize(
+    "values", ({"max_concurrent_runs": -1}, {"linger_seconds": float("nan")})
+)
+def test_a_limit_that_cannot_work_is_refused(registry, values):
+    """The error names it."""
+    with pytest.raises(ConfigError, match=next(iter(values))):
+        loopotel_prom.configure(listen=None, registry=registry, **values)
+
+
+def test_an_unconfigured_process_mirrors_into_the_default_registry(tmp_path):
+    """A program that already serves /metrics needs nothing else."""
+    code = (
+        "import loopotel_prom, prometheus_client\n"
+        "with loopotel_prom.LoopTracer('code-repair') as run:\n"
+        "    run.emit_iteration(iteration=1, goal_score=0.4)\n"
+        "print(prometheus_client.generate_latest().decode())"
+    )
+    run = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=tmp_path,
+    )
+    assert 'loop_iterations_total{env_id="",loop_name="code-repair"} 1.0' in run.stdout
+    assert list(tmp_path.iterdir()) == []

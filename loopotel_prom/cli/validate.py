@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, BinaryIO
+from typing import Annotated, BinaryIO, TextIO
 
 import typer
 
@@ -47,8 +47,10 @@ def validate(
     whatever stands before it. Exits with 1 if one is invalid or cannot be read.
     """
     good = True
+    # Verdicts that scroll by would garble a bar on the same terminal.
+    free = not _is_terminal(sys.stdout) or (quiet and not as_json)
     for path in paths:
-        for verdict in _verdicts(path, max_line_bytes, quiet=quiet):
+        for verdict in _verdicts(path, max_line_bytes, bar=free):
             good &= verdict.valid
             if verdict.valid and quiet:
                 continue
@@ -61,11 +63,11 @@ def validate(
         raise typer.Exit(1)
 
 
-def _verdicts(path: str, max_bytes: int, *, quiet: bool) -> Iterator[Verdict]:
+def _verdicts(path: str, max_bytes: int, *, bar: bool) -> Iterator[Verdict]:
     """Judge the documents of one path; what cannot be read is a verdict too."""
     try:
         source = _standard_input() if path == "-" else path
-        with _progress(path, quiet=quiet) as advance:
+        with _progress(path, wanted=bar) as advance:
             verdicts = validate_documents(source, max_document_bytes=max_bytes)
             for verdict in verdicts:
                 advance(verdict.offset)
@@ -83,11 +85,10 @@ def _standard_input() -> BinaryIO:
 
 
 @contextmanager
-def _progress(path: str, *, quiet: bool) -> Iterator[Callable[[int], None]]:
-    """Show a bar over a large file while the verdicts leave the terminal free."""
+def _progress(path: str, *, wanted: bool) -> Iterator[Callable[[int], None]]:
+    """Show a bar over a large file, where there is a terminal to show it on."""
     size = _size(path)
-    verdicts_scroll_by = sys.stdout.isatty() and not quiet
-    if size < _MANY_BYTES or verdicts_scroll_by or not sys.stderr.isatty():
+    if size < _MANY_BYTES or not (wanted and _is_terminal(sys.stderr)):
         yield lambda _offset: None
         return
     # Here, not above: half a second to import.
@@ -95,8 +96,7 @@ def _progress(path: str, *, quiet: bool) -> Iterator[Callable[[int], None]]:
     from rich.progress import Progress  # noqa: PLC0415
 
     console = Console(stderr=True)
-    redirect = sys.stdout.isatty()
-    with Progress(console=console, transient=True, redirect_stdout=redirect) as bar:
+    with Progress(console=console, transient=True, redirect_stdout=False) as bar:
         # How much a compressed file holds is not known before its end.
         total = None if path.endswith((".gz", ".zst")) else size
         task = bar.add_task(Path(path).name, total=total)
@@ -135,5 +135,12 @@ def _print(text: str, *, err: bool = False) -> None:
     """Print text from outside: as it is where that is safe, escaped elsewhere."""
     if not text.isprintable():
         text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
-    encoding = getattr(sys.stderr if err else sys.stdout, "encoding", None) or "utf-8"
-    typer.echo(text.encode(encoding, "backslashreplace").decode(encoding), err=err)
+    # Given by name, as a bar takes standard error's place while it is shown.
+    stream = sys.stderr if err else sys.stdout
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    safe = text.encode(encoding, "backslashreplace").decode(encoding)
+    typer.echo(safe, file=stream)
+
+
+def _is_terminal(stream: TextIO | None) -> bool:
+    return stream is not None and stream.isatty()

@@ -44,9 +44,9 @@ clean: ## remove .venv, dist/ and all caches
 
 # ---- set-up -----------------------------------------------------------------
 
-.venv/.demo: set = -e '.[all]'
-.venv/.test: set = -e '.[all]' --group test --group peer
-.venv/.lint: set = -e '.[all]' --group lint
+.venv/.demo: set = -e '.[loopgym]'
+.venv/.test: set = -e '.[loopgym,otlp]' --group test --group peer
+.venv/.lint: set = -e '.[loopgym,otlp]' --group lint
 .venv/.build: set = --group build
 
 # While .installing exists the packages may be half there; see `usable`.

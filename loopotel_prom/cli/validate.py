@@ -137,9 +137,9 @@ def _print(text: str, *, err: bool = False) -> None:
         text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
     # Given by name, as a bar takes standard error's place while it is shown.
     stream = sys.stderr if err else sys.stdout
-    encoding = getattr(stream, "encoding", None) or "utf-8"
-    safe = text.encode(encoding, "backslashreplace").decode(encoding)
-    typer.echo(safe, file=stream)
+    if stream is not None:  # as it is where it was closed
+        safe = text.encode(stream.encoding, "backslashreplace").decode(stream.encoding)
+        typer.echo(safe, file=stream)
 
 
 def _is_terminal(stream: TextIO | None) -> bool:

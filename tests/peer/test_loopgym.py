@@ -159,7 +159,7 @@ class DoneAfterReset:
 
     env_id = "already/done"
     done = True
-    spec: dict = {}
+    spec = None
 
     def reset(self, task_id: str = "", seed: int | None = None):
         """Give an observation of an iteration that has been."""

@@ -25,7 +25,8 @@ from loopotel_prom.pipeline import Pipeline
 SCRIPTS = {
     "with block": """
 from loopotel import LoopTracer, emit_iteration, current_tracer
-with LoopTracer(loop_name="code-repair", env_id="prod", task_id="t", goal_target=0.8) as tracer:
+with LoopTracer(loop_name="code-repair", env_id="prod", task_id="t",
+                goal_target=0.8) as tracer:
     assert current_tracer() is tracer
     tracer.emit_iteration(iteration=1, goal_score=0.5, tokens_delta=100, cost_usd=0.01,
                           latency_ms=12.5, worker_id="w", evaluator_id="e")
@@ -50,7 +51,8 @@ document = tracer.build_trace()
 """,
     "outcome as attribute": """
 from loopotel import LoopTracer
-with LoopTracer(loop_name="code-repair", env_id="prod", task_id="t", metadata={"a": 1}) as tracer:
+with LoopTracer(loop_name="code-repair", env_id="prod", task_id="t",
+                metadata={"a": 1}) as tracer:
     tracer.outcome = "success"
     tracer.termination_reason = "goal_met"
 document = tracer.build_trace()
@@ -218,7 +220,7 @@ def test_its_traced_coroutine_is_what_ours_repairs():
 
 def test_both_can_be_installed_and_imported(tmp_path: Path):
     """Neither takes anything from the other."""
-    code = "import loopotel, loopotel_prom; print(loopotel.LoopTracer is loopotel_prom.LoopTracer)"
+    code = "import loopotel as a, loopotel_prom as b; print(a.LoopTracer is b.LoopTracer)"
     run = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,

@@ -29,18 +29,20 @@ ENV_ID: Final = "loop.env_id"
 TASK_ID: Final = "loop.task_id"
 LSS_VERSION_KEY: Final = "loop.lss_version"
 LES_VERSION_KEY: Final = "loop.les_version"
+ERROR_TYPE: Final = "error.type"
 
 # Attributes of a run.
 OUTCOME: Final = "loop.outcome"
 TERMINATION_REASON: Final = "loop.termination_reason"
 TOKENS_TOTAL: Final = "loop.tokens_total"
-ERROR_TYPE: Final = "error.type"
 
 # Attributes of an iteration.
 ITERATION: Final = "loop.iteration"
 GOAL_SCORE: Final = "loop.goal_score"
 GOAL_TARGET: Final = "loop.goal_target"
 TOKENS_DELTA: Final = "loop.tokens_delta"
+INPUT_TOKENS: Final = "loop.tokens.input"
+OUTPUT_TOKENS: Final = "loop.tokens.output"
 COST_USD: Final = "loop.cost_usd"
 LATENCY_MS: Final = "loop.latency_ms"
 LES_CUMULATIVE: Final = "loop.les.cumulative_normalized"
@@ -51,6 +53,10 @@ WORKER_ID: Final = "loop.worker.id"
 WORKER_ROLE: Final = "loop.worker.role"
 EVALUATOR_ID: Final = "loop.evaluator.id"
 EVALUATOR_TYPE: Final = "loop.evaluator.type"
+
+# Usage of a worker or an evaluator, as OpenTelemetry's GenAI conventions have it.
+USAGE_INPUT_TOKENS: Final = "gen_ai.usage.input_tokens"
+USAGE_OUTPUT_TOKENS: Final = "gen_ai.usage.output_tokens"
 
 # Events of an iteration.
 ITERATION_START: Final = "loop.iteration.start"
@@ -63,3 +69,6 @@ HUMAN_INTERVENTION: Final = "loop.human_intervention"
 
 # Attribute of the events that carry a failure code.
 FAILURE_CODE: Final = "loop.failure.code"
+
+# Key of a document's metadata that names the run it is nested in.
+PARENT: Final = "parent"

@@ -61,8 +61,9 @@ class IterationSpan(
     One pass of a loop: observe, evaluate, decide, act.
 
     `goal_score`, `effectiveness` and `les_cumulative` are unrounded; a value
-    that was not reported, or was no number, is None. `events` holds what
-    happened between start and end, which are not repeated there.
+    that was not reported, or was no number, is None. Tokens and cost include
+    those of its workers and evaluators. `events` holds what happened between
+    start and end, which are not repeated there.
     """
 
     trace_id: str
@@ -80,6 +81,9 @@ class IterationSpan(
     latency_ms: float | None = None
     worker_id: str | None = None
     evaluator_id: str | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    error_type: str | None = None
     attributes: dict[str, Any] = {}
     events: tuple[Event, ...] = ()
 
@@ -96,6 +100,10 @@ class WorkerSpan(
     end_ns: int
     worker_id: str | None = None
     role: str | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cost_usd: float | None = None
+    error_type: str | None = None
     attributes: dict[str, Any] = {}
     events: tuple[Event, ...] = ()
 
@@ -112,6 +120,11 @@ class EvaluatorSpan(
     end_ns: int
     evaluator_id: str | None = None
     type: str | None = None
+    goal_score: float | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cost_usd: float | None = None
+    error_type: str | None = None
     attributes: dict[str, Any] = {}
     events: tuple[Event, ...] = ()
 

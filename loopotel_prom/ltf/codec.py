@@ -1,5 +1,6 @@
 """LTF documents as bytes: strict JSON, one document a line."""
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -37,23 +38,36 @@ def decode(data: bytes) -> Document:
     """
     try:
         document = _decoder.decode(data)
-    except msgspec.DecodeError as error:
-        raise _not_json(str(error), len(data)) from error
-    except UnicodeDecodeError as error:
-        raise DocumentError("not UTF-8", offset=error.start) from error
-    except RecursionError as error:
-        raise DocumentError("nested too deeply") from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        document = _reread(data)
     if not isinstance(document, dict):
         kind = "null" if document is None else type(document).__name__
         raise DocumentError(f"a JSON object is needed, this is {kind}")
     return document
 
 
-def _not_json(message: str, size: int) -> DocumentError:
-    """Say what the decoder said, its byte offset taken out of the words."""
-    words, _, place = message.partition(" (byte ")
-    offset = int(place.rstrip(")")) if place.rstrip(")").isdigit() else None
-    if "truncated" in words:
-        return DocumentError("not JSON: ends in the middle", offset=size)
-    reason = words.removeprefix("JSON is malformed: ")
-    return DocumentError(f"not JSON: {reason}", offset=offset)
+def _reread(data: bytes) -> Any:
+    """
+    Read again with the standard library what the fast decoder refused.
+
+    It takes what is JSON by the letter only (an escaped lone surrogate), and
+    knows better where the fault is.
+    """
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        raise DocumentError("not UTF-8", offset=error.start) from error
+    try:
+        return json.loads(text, parse_constant=_refuse)
+    except json.JSONDecodeError as error:
+        offset = len(text[: error.pos].encode())
+        reason = error.msg[0].lower() + error.msg[1:]
+        if not text[error.pos :].strip():
+            reason = "ends in the middle"
+        raise DocumentError(f"not JSON: {reason}", offset=offset) from error
+    except RecursionError as error:
+        raise DocumentError("nested too deeply") from error
+
+
+def _refuse(constant: str) -> None:
+    raise DocumentError(f"not JSON: {constant} is no JSON number")

@@ -6,7 +6,6 @@ from typing import Any
 from loopotel_prom import semconv
 from loopotel_prom.errors import DocumentError
 from loopotel_prom.ltf.codec import Document
-from loopotel_prom.plain import number
 from loopotel_prom.rfc3339 import format_time
 from loopotel_prom.span import (
     ChildSpan,
@@ -75,8 +74,7 @@ def _run_span(run: RunSpan, ended_ns: int) -> dict[str, Any]:
     attributes[semconv.OUTCOME] = run.outcome
     attributes[semconv.TERMINATION_REASON] = run.termination_reason
     attributes[semconv.TOKENS_TOTAL] = run.tokens_total
-    if run.error_type is not None:
-        attributes[semconv.ERROR_TYPE] = run.error_type
+    _put(attributes, semconv.ERROR_TYPE, run.error_type)
     return _span(run, "loop", ended_ns, attributes, [_event(e) for e in run.events])
 
 
@@ -104,17 +102,25 @@ def _child_span(
         attributes = _iteration_attributes(run, span)
         events = _iteration_events(span, inside)
         return _span(span, "iteration", span.end_ns, attributes, events)
+    kind = "worker" if isinstance(span, WorkerSpan) else "evaluator"
+    events = [_event(event) for event in span.events]
+    return _span(span, kind, span.end_ns, _leaf_attributes(run, span), events)
+
+
+def _leaf_attributes(run: RunSpan, span: WorkerSpan | EvaluatorSpan) -> dict[str, Any]:
     attributes = common_attributes(run)
     if isinstance(span, WorkerSpan):
         _put(attributes, semconv.WORKER_ID, span.worker_id)
         _put(attributes, semconv.WORKER_ROLE, span.role)
-        kind = "worker"
     else:
         _put(attributes, semconv.EVALUATOR_ID, span.evaluator_id)
         _put(attributes, semconv.EVALUATOR_TYPE, span.type)
-        kind = "evaluator"
-    events = [_event(event) for event in span.events]
-    return _span(span, kind, span.end_ns, attributes, events)
+        _put(attributes, semconv.GOAL_SCORE, _rounded(span.goal_score))
+    _put(attributes, semconv.USAGE_INPUT_TOKENS, span.input_tokens)
+    _put(attributes, semconv.USAGE_OUTPUT_TOKENS, span.output_tokens)
+    _put(attributes, semconv.COST_USD, span.cost_usd)
+    _put(attributes, semconv.ERROR_TYPE, span.error_type)
+    return attributes
 
 
 def _span(
@@ -156,12 +162,15 @@ def _iteration_attributes(run: RunSpan, span: IterationSpan) -> dict[str, Any]:
     _put(attributes, semconv.GOAL_SCORE, _rounded(span.goal_score))
     attributes[semconv.GOAL_TARGET] = span.goal_target
     _put(attributes, semconv.TOKENS_DELTA, span.tokens_delta)
+    _put(attributes, semconv.INPUT_TOKENS, span.input_tokens)
+    _put(attributes, semconv.OUTPUT_TOKENS, span.output_tokens)
     _put(attributes, semconv.COST_USD, span.cost_usd)
     _put(attributes, semconv.LATENCY_MS, span.latency_ms)
     attributes[semconv.LES_CUMULATIVE] = round(span.les_cumulative, _PLACES)
     _put(attributes, semconv.LES_EFFECTIVENESS, _rounded(span.effectiveness))
     _put(attributes, semconv.WORKER_ID, span.worker_id)
     _put(attributes, semconv.EVALUATOR_ID, span.evaluator_id)
+    _put(attributes, semconv.ERROR_TYPE, span.error_type)
     return attributes
 
 
@@ -169,11 +178,12 @@ def _iteration_events(
     span: IterationSpan, inside: Iterable[ChildSpan]
 ) -> list[dict[str, Any]]:
     """Start, what the iteration and its children report in order of time, end."""
-    happened = list(span.events)
-    happened += [_completion(child) for child in inside]
-    if span.worker_id is not None:
+    happened = [*span.events, *(_completion(child) for child in inside)]
+    # One that is only named here completes with the iteration.
+    ids = {_id_of(child) for child in inside}
+    if span.worker_id is not None and span.worker_id not in ids:
         happened.append(_worker_complete(span.worker_id, span.end_ns))
-    if span.evaluator_id is not None:
+    if span.evaluator_id is not None and span.evaluator_id not in ids:
         happened.append(
             _evaluator_complete(span.evaluator_id, span.goal_score, span.end_ns)
         )
@@ -188,12 +198,16 @@ def _iteration_events(
     ]
 
 
+def _id_of(child: ChildSpan) -> str | None:
+    return child.worker_id if isinstance(child, WorkerSpan) else child.evaluator_id
+
+
 def _completion(child: ChildSpan) -> Event:
+    name = _id_of(child) or ""
     if isinstance(child, WorkerSpan):
-        return _worker_complete(child.worker_id or "", child.end_ns)
-    score = number(child.attributes.get(semconv.GOAL_SCORE))
-    name = child.evaluator_id if isinstance(child, EvaluatorSpan) else ""
-    return _evaluator_complete(name or "", score, child.end_ns)
+        return _worker_complete(name, child.end_ns)
+    score = child.goal_score
+    return _evaluator_complete(name, score, child.end_ns)
 
 
 def _worker_complete(worker_id: str, time_ns: int) -> Event:

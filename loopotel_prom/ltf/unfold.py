@@ -140,9 +140,10 @@ def _read_iteration(
     evaluator_id = fields.take_text(semconv.EVALUATOR_ID)
     derived = set(completions.get(fields.span_id, ()))
     end_time = str(item.get("end_time"))
-    if worker_id is not None:
+    ids = {name for _, name, _ in derived}
+    if worker_id is not None and worker_id not in ids:
         derived.add((semconv.WORKER_COMPLETE, worker_id, end_time))
-    if evaluator_id is not None:
+    if evaluator_id is not None and evaluator_id not in ids:
         derived.add((semconv.EVALUATOR_COMPLETE, evaluator_id, end_time))
     return IterationSpan(
         trace_id=run.trace_id,
@@ -160,6 +161,9 @@ def _read_iteration(
         latency_ms=fields.take_number(semconv.LATENCY_MS),
         worker_id=worker_id,
         evaluator_id=evaluator_id,
+        input_tokens=fields.take_count(semconv.INPUT_TOKENS),
+        output_tokens=fields.take_count(semconv.OUTPUT_TOKENS),
+        error_type=fields.take_text(semconv.ERROR_TYPE),
         attributes=copy_mapping(fields.rest),
         events=tuple(
             _read_event(event)
@@ -180,6 +184,10 @@ def _read_worker(
         end_ns=fields.end_ns,
         worker_id=fields.take_text(semconv.WORKER_ID),
         role=fields.take_text(semconv.WORKER_ROLE),
+        input_tokens=fields.take_count(semconv.USAGE_INPUT_TOKENS),
+        output_tokens=fields.take_count(semconv.USAGE_OUTPUT_TOKENS),
+        cost_usd=fields.take_number(semconv.COST_USD),
+        error_type=fields.take_text(semconv.ERROR_TYPE),
         attributes=copy_mapping(fields.rest),
         events=tuple(_read_event(event) for event in item.get("events") or ()),
     )
@@ -196,6 +204,11 @@ def _read_evaluator(
         end_ns=fields.end_ns,
         evaluator_id=fields.take_text(semconv.EVALUATOR_ID),
         type=fields.take_text(semconv.EVALUATOR_TYPE),
+        goal_score=fields.take_number(semconv.GOAL_SCORE),
+        input_tokens=fields.take_count(semconv.USAGE_INPUT_TOKENS),
+        output_tokens=fields.take_count(semconv.USAGE_OUTPUT_TOKENS),
+        cost_usd=fields.take_number(semconv.COST_USD),
+        error_type=fields.take_text(semconv.ERROR_TYPE),
         attributes=copy_mapping(fields.rest),
         events=tuple(_read_event(event) for event in item.get("events") or ()),
     )

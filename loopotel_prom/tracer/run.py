@@ -277,8 +277,7 @@ class LoopTracer:
                 latency_ms,
                 None if worker_id is None else _identifier(worker_id),
                 None if evaluator_id is None else _identifier(evaluator_id),
-                {},
-                events,
+                events=events,
             )
             if start_ns < self._start_ns:  # noqa: PLR1730 - min() costs thrice that
                 # A parent contains its children.

@@ -220,7 +220,9 @@ def test_its_traced_coroutine_is_what_ours_repairs():
 
 def test_both_can_be_installed_and_imported(tmp_path: Path):
     """Neither takes anything from the other."""
-    code = "import loopotel as a, loopotel_prom as b; print(a.LoopTracer is b.LoopTracer)"
+    code = (
+        "import loopotel as a, loopotel_prom as b; print(a.LoopTracer is b.LoopTracer)"
+    )
     run = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,

@@ -33,6 +33,21 @@ moments = st.integers(0, 10**6).map(lambda n: START + n * MICROSECOND)
 events = st.builds(Event, texts, moments, plain_values)
 
 
+def _leaf(draw, *place_and_times) -> Span:
+    """Draw a worker or an evaluator."""
+    usage = {
+        "input_tokens": draw(st.none() | st.integers(0, 9)),
+        "cost_usd": draw(st.none() | finite),
+        "error_type": draw(st.none() | ids),
+        "attributes": draw(plain_values),
+    }
+    name, role = draw(st.none() | ids), draw(st.none() | ids)
+    if draw(st.booleans()):
+        return WorkerSpan(*place_and_times, name, role, **usage)
+    score = draw(st.none() | scores)
+    return EvaluatorSpan(*place_and_times, name, role, goal_score=score, **usage)
+
+
 @st.composite
 def spans_of_a_run(draw) -> list[Span]:
     """Draw a run span, iterations, and workers and evaluators inside them."""
@@ -75,6 +90,9 @@ def spans_of_a_run(draw) -> list[Span]:
             latency_ms=draw(st.none() | finite),
             worker_id=draw(st.none() | ids),
             evaluator_id=draw(st.none() | ids),
+            input_tokens=draw(st.none() | st.integers(0, 9)),
+            output_tokens=draw(st.none() | st.integers(0, 9)),
+            error_type=draw(st.none() | ids),
             attributes=draw(plain_values),
             events=tuple(draw(st.lists(events, max_size=2))),
         )
@@ -82,11 +100,7 @@ def spans_of_a_run(draw) -> list[Span]:
         for _ in range(draw(st.integers(0, 2))):
             place = (run.trace_id, span_id(), iteration.span_id)
             times = (draw(moments), draw(moments))
-            spans.append(
-                WorkerSpan(*place, *times, draw(st.none() | ids), draw(st.none() | ids))
-                if draw(st.booleans())
-                else EvaluatorSpan(*place, *times, draw(st.none() | ids))
-            )
+            spans.append(_leaf(draw, *place, *times))
     return spans
 
 
@@ -176,10 +190,11 @@ def test_changing_a_document_changes_no_span():
     ("data", "message", "offset"),
     (
         (b"{", "not JSON: ends in the middle", 1),
-        (b'{"a": NaN}', "not JSON", 6),
+        (b'{"a": NaN}', "not JSON: NaN is no JSON number", None),
         (b"[]", "a JSON object is needed, this is list", None),
         (b"null", "a JSON object is needed, this is null", None),
-        (b'{"a": "\xff"}', "not UTF-8", 0),
+        (b'{"\xc3\xa4": "\xff"}', "not UTF-8", 8),
+        (b'{"\xc3\xa4": 01}', "not JSON: expecting ',' delimiter", 8),
         (b"[" * 100_000, "nested too deeply", None),
         (b"", "not JSON: ends in the middle", 0),
     ),
@@ -189,6 +204,11 @@ def test_bytes_that_are_no_document_are_refused(data, message, offset):
     with pytest.raises(DocumentError, match=message) as caught:
         ltf.decode(data)
     assert caught.value.offset == offset
+
+
+def test_an_escaped_lone_surrogate_is_read():
+    """It is JSON by the letter, and the predecessor takes it."""
+    assert ltf.decode(b'{"a":"\\ud800"}') == {"a": "\ud800"}
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,10 @@ class Health:
                 exc_info=error,
             )
 
+    def after_fork(self) -> None:
+        """Start at zero in a forked child, with a lock of its own."""
+        self.__init__()  # type: ignore[misc]  # all of it is made anew
+
     def dropped_values(self) -> Mapping[str, int]:
         """Copy the counts of left-out values, by field."""
         with self._lock:

@@ -19,8 +19,13 @@ def effectiveness(goal_score: float, goal_target: float = DEFAULT_GOAL_TARGET) -
     """
     if goal_target <= 0:
         return 0.0
-    # In this order NaN gives 0.0: a comparison with NaN is false.
-    return min(1.0, max(0.0, goal_score / goal_target))
+    reach = goal_score / goal_target
+    if reach >= 1.0:
+        return 1.0
+    # A comparison with NaN is false.
+    if reach > 0.0:
+        return reach
+    return 0.0
 
 
 def cumulative_les(

@@ -8,6 +8,7 @@ what they do there must be short and must not wait for a network.
 
 import threading
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Protocol
 
 from loopotel_prom.health import Health
@@ -34,15 +35,52 @@ class Processor(Protocol):
     def close(self) -> None:
         """Flush and release everything; further spans are ignored."""
 
+    def after_fork(self) -> None:
+        """
+        Start clean in a child that was just forked.
+
+        What was collected is the parent's and stays with it; locks may be held
+        by threads that the child does not have, and are made anew.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Parent:
+    """
+    The run that another is nested in.
+
+    Attributes:
+        trace_id: Its trace id.
+        span_id: The span of it that was current, where known.
+    """
+
+    trace_id: str
+    span_id: str | None = None
+
 
 class Pipeline:
-    """A fixed sequence of processors, each isolated from the others."""
+    """
+    A fixed sequence of processors, each isolated from the others.
+
+    Args:
+        processors: Called in this order.
+        health: Where failures are counted.
+        parent: The run of another process that this process's runs belong to.
+        disabled: Tells tracers to do nothing at all.
+    """
 
     def __init__(
-        self, processors: Iterable[Processor] = (), *, health: Health | None = None
+        self,
+        processors: Iterable[Processor] = (),
+        *,
+        health: Health | None = None,
+        parent: Parent | None = None,
+        disabled: bool = False,
     ) -> None:
         self.processors = tuple(processors)
         self.health = health or Health()
+        self.parent = parent
+        self.disabled = disabled
 
     def on_start(self, span: RunSpan) -> None:
         """Tell every processor of a run that has started. Never raises."""
@@ -70,6 +108,15 @@ class Pipeline:
         for processor in self.processors:
             try:
                 processor.close()
+            except Exception as error:  # noqa: BLE001 - isolation is the purpose
+                self.health.failed(type(processor).__name__, error)
+
+    def after_fork(self) -> None:
+        """Start every processor clean in a forked child. Never raises."""
+        self.health.after_fork()
+        for processor in self.processors:
+            try:
+                processor.after_fork()
             except Exception as error:  # noqa: BLE001 - isolation is the purpose
                 self.health.failed(type(processor).__name__, error)
 

@@ -32,14 +32,12 @@ def text(value: object, *, limit: int = MAX_TEXT) -> str:
     Lone surrogates become U+FFFD; a longer text ends in an ellipsis. An object
     whose ``__str__`` fails is named by its type.
     """
-    if not isinstance(value, str):
-        try:
-            value = str(value)
-        except Exception:  # noqa: BLE001 - a stranger's __str__ may raise anything
-            return f"<{type(value).__name__}>"
-    if type(value) is not str:
-        # A subclass of str may override anything; keep the text alone.
-        value = str.__str__(value)
+    try:
+        if type(value) is not str:
+            # A subclass of str may override anything; take the text alone.
+            value = str.__str__(value) if isinstance(value, str) else str(value)
+    except Exception:  # noqa: BLE001 - a stranger's methods may raise anything
+        return f"<{type(value).__name__}>"
     if len(value) > limit:
         value = value[: limit - 1] + "…"
     return value if value.isascii() else _SURROGATE.sub("\ufffd", value)
@@ -47,20 +45,20 @@ def text(value: object, *, limit: int = MAX_TEXT) -> str:
 
 def number(value: object) -> float | None:
     """Read a finite real number as float; None for bools and all else."""
-    if isinstance(value, bool) or not isinstance(value, Real | Decimal):
-        return None
     try:
+        if isinstance(value, bool) or not isinstance(value, Real | Decimal):
+            return None
         result = float(value)
-    except Exception:  # noqa: BLE001 - a stranger's __float__ may raise anything
+    except Exception:  # noqa: BLE001 - a stranger's methods may raise anything
         return None
     return result if math.isfinite(result) else None
 
 
 def count(value: object) -> int | None:
     """Read a whole number from 0 to 2**63 - 1; None for bools and all else."""
-    if isinstance(value, bool):
-        return None
     try:
+        if isinstance(value, bool):
+            return None
         if isinstance(value, Integral):
             result = int(value)
         else:
@@ -68,7 +66,7 @@ def count(value: object) -> int | None:
             if real is None or not real.is_integer():
                 return None
             result = int(real)
-    except Exception:  # noqa: BLE001 - a stranger's __int__ may raise anything
+    except Exception:  # noqa: BLE001 - a stranger's methods may raise anything
         return None
     return result if 0 <= result <= _MAX_INTEGER else None
 

@@ -96,3 +96,6 @@ class RecordingProcessor:
     def close(self) -> None:
         """Note that this was called."""
         self.closed = True
+
+    def after_fork(self) -> None:
+        """Do nothing: a test may want to see what the child inherited."""

@@ -52,3 +52,8 @@ class ArchiveProcessor:
         """Forget the runs that have not ended."""
         with self._lock:
             self._open.clear()
+
+    def after_fork(self) -> None:
+        """Leave the parent's open runs to the parent."""
+        self._lock = threading.RLock()
+        self._open = {}

@@ -85,6 +85,13 @@ class MetricsProcessor:
     def close(self) -> None:
         """Do nothing: counters outlive any one configuration."""
 
+    def after_fork(self) -> None:
+        """Start at zero in a forked child: the parent counts its own."""
+        self._lock = threading.RLock()
+        self._loops = {}
+        self._runs = {}
+        self._unslotted = 0
+
     def snapshot(self) -> Snapshot:
         """Give what a scrape sees now, and count the scrape."""
         with self._lock:

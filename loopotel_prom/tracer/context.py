@@ -1,18 +1,54 @@
 """The tracer of the current context."""
 
 from collections.abc import Iterable
-from contextvars import ContextVar, Token
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from loopotel_prom.tracer.run import LoopTracer
 
-_current: ContextVar["LoopTracer | None"] = ContextVar("loopotel_prom", default=None)
+
+class Activation:
+    """
+    A tracer made current, until `leave`.
+
+    Activations form a chain, and one that has been left is passed over. So they
+    may be left in any order and in any context (interleaved loops in one task, a
+    generator closed elsewhere), which a context variable's token does not allow.
+    """
+
+    __slots__ = ("_left", "_outer", "_tracer")
+
+    def __init__(self, tracer: "LoopTracer") -> None:
+        self._tracer = tracer
+        self._left = False
+        self._outer = _innermost(_current.get())
+        if self._outer is not None:
+            # Shortens the chain, or it would grow with loops that overlap.
+            self._outer._outer = _innermost(self._outer._outer)
+        _current.set(self)
+
+    def leave(self) -> None:
+        """Make the tracer around this one current again."""
+        self._left = True
+        if _current.get() is self:
+            _current.set(_innermost(self._outer))
+
+
+_current: ContextVar[Activation | None] = ContextVar("loopotel_prom", default=None)
+
+
+def _innermost(activation: Activation | None) -> Activation | None:
+    """Give the first of the chain that has not been left."""
+    while activation is not None and activation._left:
+        activation = activation._outer
+    return activation
 
 
 def current_tracer() -> "LoopTracer | None":
     """Give the innermost tracer entered in this context, or None."""
-    return _current.get()
+    activation = _innermost(_current.get())
+    return None if activation is None else activation._tracer
 
 
 def emit_iteration(
@@ -34,7 +70,7 @@ def emit_iteration(
 
     The values are those of `LoopTracer.emit_iteration`.
     """
-    tracer = _current.get()
+    tracer = current_tracer()
     if tracer is None:
         return
     tracer.emit_iteration(
@@ -50,31 +86,3 @@ def emit_iteration(
         safety_violations=safety_violations,
         human_interventions=human_interventions,
     )
-
-
-class Activation:
-    """
-    Makes a tracer current, and undoes that, in whatever context that happens.
-
-    A ``with`` block may be left in another context than it was entered in (an
-    async generator closed by the event loop, a callback). The token is of no
-    use there; the other context never had the tracer, so nothing is undone.
-    """
-
-    __slots__ = ("_token",)
-
-    def __init__(self) -> None:
-        self._token: Token[LoopTracer | None] | None = None
-
-    def enter(self, tracer: "LoopTracer") -> None:
-        """Make `tracer` the current one."""
-        self._token = _current.set(tracer)
-
-    def leave(self) -> None:
-        """Give back the tracer that was current before."""
-        token, self._token = self._token, None
-        if token is not None:
-            try:
-                _current.reset(token)
-            except ValueError:
-                return

@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from typing import Any, ParamSpec, TypeVar, cast
 
 from loopotel_prom.les import DEFAULT_GOAL_TARGET
+from loopotel_prom.tracer.context import Activation
 from loopotel_prom.tracer.run import LoopTracer
 
 P = ParamSpec("P")
@@ -24,21 +25,21 @@ def trace_loop(
     Trace each call of the decorated function as one run.
 
     The run lasts as long as the body does: of a coroutine until it has been
-    awaited, of a generator until it is exhausted or closed. Inside,
-    `current_tracer` gives its tracer and `emit_iteration` reports to it. The
-    finished run goes to the pipeline, and with it to the archive.
+    awaited, of a generator until it is exhausted or closed. While the body runs
+    (and, of a generator, not while its consumer does) `current_tracer` gives its
+    tracer and `emit_iteration` reports to it. The finished run goes to the
+    pipeline, and with it to the archive.
+
+    Raises:
+        ConfigError: On the first call, if a value cannot work.
     """
 
-    def decorate(function: Callable[P, R]) -> Callable[P, R]:
-        def tracer() -> LoopTracer:
-            return LoopTracer(
-                loop_name,
-                env_id,
-                task_id,
-                goal_target=goal_target,
-                enabled=enabled,
-            )
+    def tracer() -> LoopTracer:
+        return LoopTracer(
+            loop_name, env_id, task_id, goal_target=goal_target, enabled=enabled
+        )
 
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
         return cast("Callable[P, R]", _wrapper(function, tracer))
 
     return decorate
@@ -78,12 +79,62 @@ def _of_coroutine(
     return call
 
 
+# A generator's consumer runs between its steps, in the same context. The tracer
+# is made current for each step alone, so the wrappers step by hand, as
+# ``yield from`` would (PEP 380).
+
+
+class _Steps:
+    """A run that is current only while a step of its generator is taken."""
+
+    def __init__(self, run: LoopTracer) -> None:
+        self._run = run
+        self._activation: Activation | None = None
+        if run.enabled:
+            run._start()
+
+    def __enter__(self) -> None:
+        if self._run.enabled:
+            self._activation = Activation(self._run)
+
+    def __exit__(self, *_: object) -> None:
+        if self._activation is not None:
+            self._activation.leave()
+
+    def end(self, error: BaseException | None = None) -> None:
+        """End the run."""
+        if self._run.enabled:
+            self._run._leave(None if error is None else type(error))
+
+
 def _of_generator(
     function: Callable[..., Generator[Any, Any, Any]], tracer: Callable[[], LoopTracer]
 ) -> Callable[..., Generator[Any, Any, Any]]:
     def call(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-        with tracer():
-            return (yield from function(*args, **kwargs))
+        steps = _Steps(tracer())
+        try:
+            generator = function(*args, **kwargs)
+            take: Callable[[], Any] = functools.partial(next, generator)
+            while True:
+                try:
+                    with steps:
+                        item = take()
+                except StopIteration as stop:
+                    steps.end()
+                    return stop.value
+                try:
+                    sent = yield item
+                except GeneratorExit:
+                    with steps:
+                        generator.close()
+                    raise
+                except BaseException as error:  # noqa: BLE001 - thrown on into the body
+                    take = functools.partial(generator.throw, error)
+                else:
+                    take = functools.partial(generator.send, sent)
+        except BaseException as error:
+            steps.end(error)
+            raise
 
     return call
 
@@ -92,8 +143,29 @@ def _of_async_generator(
     function: Callable[..., AsyncGenerator[Any, Any]], tracer: Callable[[], LoopTracer]
 ) -> Callable[..., AsyncGenerator[Any, Any]]:
     async def call(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-        with tracer():
-            async for item in function(*args, **kwargs):
-                yield item
+        steps = _Steps(tracer())
+        try:
+            generator = function(*args, **kwargs)
+            take: Callable[[], Awaitable[Any]] = generator.__anext__
+            while True:
+                try:
+                    with steps:
+                        item = await take()
+                except StopAsyncIteration:
+                    steps.end()
+                    return
+                try:
+                    sent = yield item
+                except GeneratorExit:
+                    with steps:
+                        await generator.aclose()
+                    raise
+                except BaseException as error:  # noqa: BLE001 - thrown on into the body
+                    take = functools.partial(generator.athrow, error)
+                else:
+                    take = functools.partial(generator.asend, sent)
+        except BaseException as error:
+            steps.end(error)
+            raise
 
     return call

@@ -1,39 +1,52 @@
 """`LoopTracer`: one run of a loop, from its first iteration to its outcome."""
 
-import re
+import os
 import threading
 import time
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
+from weakref import WeakValueDictionary
 
 from loopotel_prom import les, ltf, semconv
-from loopotel_prom.errors import ConfigError
-from loopotel_prom.health import Health
 from loopotel_prom.les import DEFAULT_GOAL_TARGET
-from loopotel_prom.pipeline import Pipeline, installed
-from loopotel_prom.plain import count, number, plain_mapping, text
-from loopotel_prom.span import Event, IterationSpan, Outcome, RunSpan
+from loopotel_prom.pipeline import Parent, Pipeline, installed
+from loopotel_prom.plain import plain_mapping, text
+from loopotel_prom.span import ChildSpan, Event, IterationSpan, RunSpan
 from loopotel_prom.tracer.clock import Clock
-from loopotel_prom.tracer.context import Activation
+from loopotel_prom.tracer.context import Activation, current_tracer
 from loopotel_prom.tracer.ids import RANDOM_IDS, IdSource
+from loopotel_prom.tracer.step import Step
+from loopotel_prom.tracer.values import (
+    Values,
+    goal_target_of,
+    identifier,
+    loop_name_of,
+    moment_of,
+    trace_id_of,
+    unix_ns_of,
+)
 
-_TRACE_ID = re.compile(r"ltf-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_MAX_ID = 256
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# A run told to have been interrupted more often than this is told so often.
+_MAX_INTERVENTIONS = 100
+_NOTHING: tuple[str, ...] = ()
+_SILENT_STEP = Step(None)
 
 
 class LoopTracer:
     """
     Trace one run of a loop.
 
-    Use it as a context manager around the loop, and report each iteration with
-    `emit_iteration`. The run starts on entering (or with the first iteration,
-    without a ``with``) and ends on leaving (or with `finish`). An exception that
-    leaves the block ends the run as a failure and goes on untouched.
+    Use it as a context manager around the loop (``async with`` works too), and
+    report each iteration: with `iteration`, which measures it and takes workers
+    and evaluators, or with `emit_iteration` once it is over. The run starts on
+    entering (or with the first iteration, without a ``with``) and ends on leaving
+    (or with `finish`). An exception that leaves the block ends the run as a
+    failure and goes on untouched.
 
-    Thread-safe: iterations may be reported from several threads at once.
+    Thread-safe: iterations may be reported from several threads at once. In a
+    forked child a tracer of the parent's does nothing: the run is the parent's.
 
     Args:
         loop_name: The loop's name, 3 to 64 characters; a longer one is cut and
@@ -54,7 +67,7 @@ class LoopTracer:
         strict: Raise ValueError for a value that would be left out. For tests.
 
     Raises:
-        ConfigError: The loop name, target or trace id cannot work.
+        ConfigError: The loop name, target, trace id or start cannot work.
     """
 
     def __init__(
@@ -77,52 +90,52 @@ class LoopTracer:
         strict: bool = False,
     ) -> None:
         self.enabled = enabled
-        self.strict = strict
-        self._pipeline = pipeline
-        self._cut_name = False
-        self.loop_name = self._checked_name(loop_name)
-        self.env_id = _identifier(env_id)
-        self.task_id = _identifier(task_id)
-        self.goal_target = _checked_target(goal_target)
-        self.trace_id = ids.trace_id() if trace_id is None else _checked_id(trace_id)
+        self.loop_name, self._name_was_cut = loop_name_of(loop_name)
+        self.env_id = identifier(env_id)
+        self.task_id = identifier(task_id)
+        self.goal_target = goal_target_of(goal_target)
+        self.trace_id = ids.trace_id() if trace_id is None else trace_id_of(trace_id)
         self.outcome = outcome
         self.termination_reason = termination_reason
         self.metadata: dict[str, Any] = {} if metadata is None else metadata
+        self._values = Values(strict=strict)
+        self._pipeline = pipeline
         self._ids = ids
         self._monotonic_ns = clock.monotonic_ns
         self._wall_offset_ns = clock.time_ns() - clock.monotonic_ns()
-        self._start_ns = self._now_ns() if started_at is None else _unix_ns(started_at)
+        self._start_ns = (
+            self._now_ns() if started_at is None else unix_ns_of(started_at)
+        )
         # Re-entrant: a signal handler may emit while an emit is under way.
         self._lock = threading.RLock()
         self._root_id = ids.span_id()
-        self._spans: list[IterationSpan] = []
+        self._spans: list[ChildSpan] = []
+        self._open_steps: list[Step] = []
         self._les = les.RunningMean()
-        self._iterations = 0
+        self._latest_number = 0
         self._tokens = 0
         self._error_type: str | None = None
+        self._parent: Parent | None = None
         self._started = False
-        self._within = 0
-        self._activation = Activation()
+        self._activations: list[Activation] = []
         self._run: RunSpan | None = None
 
     @property
     def started_at(self) -> datetime:
         """When the run started, in UTC."""
-        return _moment(self._start_ns)
+        return moment_of(self._start_ns)
 
     @property
     def ended_at(self) -> datetime | None:
         """When the run ended, in UTC; None while it goes on."""
         run = self._run
-        return None if run is None or run.end_ns is None else _moment(run.end_ns)
+        return None if run is None or run.end_ns is None else moment_of(run.end_ns)
 
     # The run.
 
     def __enter__(self) -> Self:
-        if self.enabled:
-            self._start()
-            self._within += 1
-            self._activation.enter(self)
+        if self.enabled and self._start():
+            self._activations.append(Activation(self))
         return self
 
     def __exit__(
@@ -131,15 +144,10 @@ class LoopTracer:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if not self.enabled:
-            return
-        self._activation.leave()
-        self._within -= 1
-        if exc_type is not None:
-            self.outcome = "failure"
-            self.termination_reason = self.termination_reason or "error"
-            self._error_type = exc_type.__qualname__
-        self._end()
+        if self._activations:
+            self._activations.pop().leave()
+        if self.enabled and self._started:
+            self._leave(exc_type)
 
     async def __aenter__(self) -> Self:
         return self.__enter__()
@@ -169,7 +177,7 @@ class LoopTracer:
             return
         self.outcome = outcome
         self.termination_reason = termination_reason
-        if self._within == 0:
+        if not self._activations:
             self._start()
             self._end()
 
@@ -180,15 +188,41 @@ class LoopTracer:
         A run that was never entered is finished by this, as the predecessor's
         is; one still inside its ``with`` block goes on.
         """
-        if self.enabled and self._run is None and self._within == 0:
+        if self.enabled and self._run is None and not self._activations:
             self._start()
             self._end()
         with self._lock:
             return ltf.fold([self._run_span(), *self._spans])
 
+    def environment(self) -> dict[str, str]:
+        """
+        Give the variables that make a subprocess's runs children of this one.
+
+        ``LOOPOTEL_PARENT`` for loops, ``TRACEPARENT`` (W3C) for all else::
+
+            subprocess.run(command, env=os.environ | run.environment())
+        """
+        if not self.enabled:
+            return {}
+        span_id = self._current_span_id()
+        digits = self.trace_id.removeprefix("ltf-").replace("-", "")
+        return {
+            "LOOPOTEL_PARENT": f"{self.trace_id}/{span_id}",
+            "TRACEPARENT": f"00-{digits}-{span_id}-01",
+        }
+
     # Iterations.
 
-    def emit_iteration(  # noqa: C901, PLR0912 - the loop's own path: tests stand inline
+    def iteration(self, number: int | None = None) -> Step:
+        """
+        Trace an iteration as a ``with`` block.
+
+        Args:
+            number: Its number; by default the one after the latest.
+        """
+        return Step(self, number) if self.enabled else _SILENT_STEP
+
+    def emit_iteration(  # noqa: C901 - the loop's own path: tests stand inline
         self,
         *,
         iteration: int,
@@ -199,8 +233,8 @@ class LoopTracer:
         latency_ms: float | None = None,
         worker_id: str | None = None,
         evaluator_id: str | None = None,
-        failure_codes: Iterable[str] = (),
-        safety_violations: Iterable[str] = (),
+        failure_codes: Iterable[str] = _NOTHING,
+        safety_violations: Iterable[str] = _NOTHING,
         human_interventions: int = 0,
     ) -> None:
         """
@@ -224,42 +258,42 @@ class LoopTracer:
         """
         if not self.enabled:
             return
-        if not self._started:
-            self._start()
-        end_ns = self._monotonic_ns() + self._wall_offset_ns
+        if not self._started and not self._start():
+            return
+        end_ns = start_ns = self._monotonic_ns() + self._wall_offset_ns
         # The common case is tested here, at a tenth of what a call would cost.
+        score: float | None = goal_score
         if type(goal_score) is not float or not 0.0 <= goal_score <= 1.0:
-            goal_score = self._number("goal_score", goal_score)  # type: ignore[assignment]  # None is left out
+            score = self._values.amount("goal_score", goal_score)
         if goal_target is None:
             goal_target = self.goal_target
         else:
-            goal_target = self._target(goal_target)
+            goal_target = self._values.target(goal_target, self.goal_target)
         if type(tokens_delta) is not int or not 0 <= tokens_delta < 2**63:
-            tokens_delta = self._count("tokens_delta", tokens_delta)
+            tokens_delta = self._values.count("tokens_delta", tokens_delta)
         if cost_usd is not None:
-            cost_usd = self._number("cost_usd", cost_usd)
-        start_ns = end_ns
+            cost_usd = self._values.amount("cost_usd", cost_usd)
         if latency_ms is not None:
-            latency_ms = self._number("latency_ms", latency_ms)
+            latency_ms = self._values.amount("latency_ms", latency_ms)
             if latency_ms is not None:
                 start_ns -= int(latency_ms * 1e6)
+        if worker_id is not None:
+            worker_id = identifier(worker_id)
+        if evaluator_id is not None:
+            evaluator_id = identifier(evaluator_id)
         events: tuple[Event, ...] = ()
-        if failure_codes or safety_violations or human_interventions:
+        if (
+            failure_codes is not _NOTHING
+            or safety_violations is not _NOTHING
+            or type(human_interventions) is not int
+            or human_interventions
+        ):
             events = self._events(
                 end_ns, failure_codes, safety_violations, human_interventions
             )
         with self._lock:
-            if self._run is not None:
-                return
-            self._iterations += 1
-            if type(iteration) is not int or not 0 <= iteration < 2**63:
-                iteration = self._iteration_number(iteration)
-            effectiveness = None
-            if goal_score is not None:
-                effectiveness = les.effectiveness(goal_score, goal_target)
-                self._les.add(effectiveness)
-            if tokens_delta is not None:
-                self._tokens += tokens_delta
+            number = self._next_number(iteration)
+            effectiveness, cumulative = self._score(score, goal_target)
             # Positional, in the order of the fields: keywords cost twice that.
             span = IterationSpan(
                 self.trace_id,
@@ -267,48 +301,105 @@ class LoopTracer:
                 self._root_id,
                 start_ns,
                 end_ns,
-                iteration,
-                goal_score,
+                number,
+                score,
                 goal_target,
                 effectiveness,
-                self._les.value,
+                cumulative,
                 tokens_delta,
                 cost_usd,
                 latency_ms,
-                None if worker_id is None else _identifier(worker_id),
-                None if evaluator_id is None else _identifier(evaluator_id),
+                worker_id,
+                evaluator_id,
                 events=events,
             )
-            if start_ns < self._start_ns:  # noqa: PLR1730 - min() costs thrice that
-                # A parent contains its children.
-                self._start_ns = start_ns
-            self._spans.append(span)
-            self._sink.on_end(span)
+            self._close_iteration(span)
 
-    # Inside.
+    # Inside. All of these are called with the lock held, but for _start.
 
     def _now_ns(self) -> int:
         return self._monotonic_ns() + self._wall_offset_ns
 
-    def _start(self) -> None:
+    def _start(self) -> bool:
+        """Start the run unless it has started; False if all is disabled."""
         with self._lock:
             if self._started:
-                return
+                return True
+            sink = self._pipeline or installed()
+            if sink.disabled:
+                self.enabled = False
+                return False
             self._started = True
-            self._sink = self._pipeline or installed()
-            if self._cut_name:
-                self._sink.health.dropped("loop_name", self.loop_name)
-            self._sink.on_start(self._run_span(open_end=True))
+            self._on_end = sink.on_end
+            self._values.health = sink.health
+            if self._name_was_cut:
+                sink.health.dropped("loop_name", self.loop_name)
+            outer = current_tracer()
+            if outer is not None and outer is not self:
+                self._parent = Parent(outer.trace_id, outer._current_span_id())
+            else:
+                self._parent = sink.parent
+            _open_runs[id(self)] = self
+            sink.on_start(self._run_span(open_end=True))
+            return True
+
+    def _leave(self, exc_type: type[BaseException] | None) -> None:
+        """End the run, as a failure if an exception ended it."""
+        if exc_type is not None:
+            self.outcome = "failure"
+            self.termination_reason = self.termination_reason or "error"
+            self._error_type = exc_type.__qualname__
+        self._end()
 
     def _end(self) -> None:
         with self._lock:
-            if self._run is None:
+            if self._run is None and self._started:
+                for step in tuple(self._open_steps):
+                    step._end(self, self._now_ns())
                 self._run = self._run_span()
-                self._sink.on_end(self._run)
+                _open_runs.pop(id(self), None)
+                self._on_end(self._run)
+
+    def _emit(self, span: ChildSpan) -> None:
+        if self._run is not None:
+            self._values.drop("late_span", span)
+            return
+        self._spans.append(span)
+        self._on_end(span)
+
+    def _close_iteration(self, span: IterationSpan) -> None:
+        if span.start_ns < self._start_ns:  # noqa: PLR1730 - min() costs thrice that
+            # A parent contains its children.
+            self._start_ns = span.start_ns
+        if span.tokens_delta is not None:
+            self._tokens += span.tokens_delta
+        self._emit(span)
+
+    def _next_number(self, given: object) -> int:
+        """Give the number of an iteration that begins or is reported."""
+        if type(given) is not int or not 0 <= given < 2**63:
+            known = None if given is None else self._values.count("iteration", given)
+            given = self._latest_number + 1 if known is None else known
+        self._latest_number = given
+        return given
+
+    def _score(self, score: float | None, target: float) -> tuple[float | None, float]:
+        """Give an iteration's effectiveness, and the cumulative LES with it."""
+        if score is None or self._run is not None:
+            return None, self._les.value
+        effectiveness = les.effectiveness(score, target)
+        return effectiveness, self._les.add(effectiveness)
+
+    def _current_span_id(self) -> str:
+        """Give the iteration under way, if it is just one, else the run."""
+        steps = self._open_steps
+        return steps[0]._span_id if len(steps) == 1 else self._root_id
 
     def _run_span(self, *, open_end: bool = False) -> RunSpan:
         """Make the run's span as things stand, ending now unless it has ended."""
         end_ns = self._now_ns() if self._run is None else self._run.end_ns
+        outcome = self._values.outcome(self.outcome)
+        self.outcome = outcome
         return RunSpan(
             trace_id=self.trace_id,
             span_id=self._root_id,
@@ -318,12 +409,21 @@ class LoopTracer:
             env_id=self.env_id,
             task_id=self.task_id,
             end_ns=None if open_end else end_ns,
-            outcome=self._checked_outcome(),
+            outcome=outcome,
             termination_reason=text(self.termination_reason or ""),
             tokens_total=self._tokens,
             error_type=self._error_type,
-            metadata=plain_mapping(self.metadata),
+            metadata=self._metadata(),
         )
+
+    def _metadata(self) -> dict[str, Any]:
+        metadata = plain_mapping(self.metadata) if self.metadata else {}
+        parent = self._parent
+        if parent is not None and semconv.PARENT not in metadata:
+            metadata[semconv.PARENT] = {"trace_id": parent.trace_id}
+            if parent.span_id is not None:
+                metadata[semconv.PARENT]["span_id"] = parent.span_id
+        return metadata
 
     def _events(
         self,
@@ -339,113 +439,29 @@ class LoopTracer:
         ):
             events += [
                 Event(name, time_ns, {semconv.FAILURE_CODE: code})
-                for code in self._codes(field, codes)
+                for code in self._values.codes(field, codes)
             ]
-        times = self._count("human_interventions", human_interventions) or 0
-        events += [Event(semconv.HUMAN_INTERVENTION, time_ns)] * min(times, 100)
+        times = self._values.count("human_interventions", human_interventions) or 0
+        event = Event(semconv.HUMAN_INTERVENTION, time_ns)
+        events += [event] * min(times, _MAX_INTERVENTIONS)
         return tuple(events)
 
-    # Values: each is what may go into a span, or counted and left out.
-
-    def _health(self) -> Health:
-        return (self._pipeline or installed()).health
-
-    def _drop(self, field: str, value: object) -> None:
-        if self.strict:
-            raise ValueError(f"{field}: {text(value, limit=80)!r} is not usable")
-        self._health().dropped(field, value)
-
-    def _number(self, field: str, value: object) -> float | None:
-        """A finite number from 0 up; None is a value that was not given."""
-        if type(value) is float and 0.0 <= value < float("inf"):
-            return value
-        if value is None:
-            return None
-        result = number(value)
-        if result is None or result < 0.0:
-            self._drop(field, value)
-            return None
-        return result
-
-    def _count(self, field: str, value: object) -> int | None:
-        """A whole number from 0 up; None is a value that was not given."""
-        result = count(value)
-        if result is None and value is not None:
-            self._drop(field, value)
-        return result
-
-    def _target(self, value: object) -> float:
-        if type(value) is float and -1e300 < value < 1e300:  # noqa: PLR2004 - finite
-            return value
-        result = number(value)
-        if result is None:
-            self._drop("goal_target", value)
-            return self.goal_target
-        return result
-
-    def _iteration_number(self, value: object) -> int:
-        result = self._count("iteration", value)
-        return self._iterations if result is None else result
-
-    def _codes(self, field: str, codes: Iterable[str]) -> list[str]:
-        if isinstance(codes, str):
-            return [text(codes, limit=_MAX_ID)]
-        try:
-            return [text(code, limit=_MAX_ID) for code in codes]
-        except Exception:  # noqa: BLE001 - a stranger's iterator may raise anything
-            self._drop(field, codes)
-            return []
-
-    def _checked_outcome(self) -> Outcome:
-        outcome = self.outcome
-        if outcome in semconv.OUTCOMES:
-            return outcome  # type: ignore[return-value]  # one of the literals
-        self._drop("outcome", outcome)
-        self.outcome = "unknown"
-        return "unknown"
-
-    def _checked_name(self, name: object) -> str:
-        if not isinstance(name, str):
-            raise ConfigError(
-                f"loop_name must be text of 3 to 64 characters, got {type(name)}"
-            )
-        clean = text(name)
-        if len(clean) < semconv.LOOP_NAME_MIN_LENGTH:
-            raise ConfigError(
-                f"loop_name must have 3 to 64 characters, got {clean!r};"
-                " name the loop after what it does, such as 'code-repair'"
-            )
-        self._cut_name = len(clean) > semconv.LOOP_NAME_MAX_LENGTH
-        return clean[: semconv.LOOP_NAME_MAX_LENGTH]
+    def _disown(self) -> None:
+        """Fall silent in a forked child: the run goes on in the parent."""
+        self.enabled = False
+        self._lock = threading.RLock()
+        self._open_steps = []
 
 
-def _identifier(value: object) -> str | None:
-    """Make an id that a label and a document can carry; none if it is empty."""
-    if type(value) is str and len(value) <= _MAX_ID and value.isascii():
-        return value or None
-    return None if value is None else text(value, limit=_MAX_ID) or None
+# The runs under way, for a forked child to fall silent about.
+_open_runs: WeakValueDictionary[int, LoopTracer] = WeakValueDictionary()
 
 
-def _checked_target(value: object) -> float:
-    target = number(value)
-    if target is None:
-        raise ConfigError(f"goal_target must be a finite number, got {value!r}")
-    return target
+def _after_fork() -> None:
+    for run in list(_open_runs.values()):
+        run._disown()
+    _open_runs.clear()
 
 
-def _checked_id(value: object) -> str:
-    if not isinstance(value, str) or _TRACE_ID.fullmatch(value) is None:
-        raise ConfigError(
-            f"trace_id must be 'ltf-' and a lower-case UUID, got {value!r};"
-            " leave it out for a new one"
-        )
-    return value
-
-
-def _unix_ns(moment: datetime) -> int:
-    since = moment.astimezone(UTC) - _EPOCH
-    return (since.days * 86_400 + since.seconds) * 10**9 + since.microseconds * 1000
-
-
-def _moment(time_ns: int) -> datetime:
-    return _EPOCH + timedelta(microseconds=time_ns // 1000)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

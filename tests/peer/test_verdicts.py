@@ -106,8 +106,13 @@ def _containers(value: Any) -> list[Any]:
     return [value, *(found for item in inner for found in _containers(item))]
 
 
+def _fresh(draw: Callable[..., Any]) -> Any:
+    """Draw a value that a later change may alter: what is sampled is shared."""
+    return copy.deepcopy(draw(values))
+
+
 def _replace(draw: Callable[..., Any], spot: Any, place: Any) -> None:
-    spot[place] = draw(values)
+    spot[place] = _fresh(draw)
 
 
 def _drop(_draw: Callable[..., Any], spot: Any, place: Any) -> None:
@@ -119,9 +124,9 @@ def _append(draw: Callable[..., Any], spot: Any, place: Any) -> None:
     if isinstance(spot[place], str):
         spot[place] += draw(st.sampled_from(("\n", "\r", " ", "\0", "x" * 64)))
     elif isinstance(spot[place], list):
-        spot[place].append(draw(values))
+        spot[place].append(_fresh(draw))
     elif isinstance(spot[place], dict):
-        spot[place][draw(keys)] = draw(values)
+        spot[place][draw(keys)] = _fresh(draw)
 
 
 def _rename(draw: Callable[..., Any], spot: Any, place: Any) -> None:

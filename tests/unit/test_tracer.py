@@ -94,7 +94,7 @@ def test_a_bad_value_is_left_out_and_counted(new_run, recorder, field, value):
     with new_run() as run:
         values = {"iteration": 1, "goal_score": 0.4, "tokens_delta": 7}
         run.emit_iteration(**values | {field: value})
-    assert run._sink.health.dropped_values() == (
+    assert run._values.health.dropped_values() == (
         {field: 1} if value is not None else {}
     )
     assert validate_trace(run.build_trace()) == (True, [])
@@ -164,7 +164,7 @@ def test_an_unknown_outcome_becomes_unknown(new_run):
     with new_run() as run:
         run.finish(outcome="great")
     assert run.build_trace()["outcome"] == "unknown"
-    assert run._sink.health.dropped_values() == {"outcome": 1}
+    assert run._values.health.dropped_values() == {"outcome": 1}
 
 
 @pytest.mark.parametrize("name", ("", "ab", None, 3))
@@ -179,7 +179,7 @@ def test_a_long_name_is_cut_and_counted(new_run):
     with new_run("x" * 65) as run:
         pass
     assert run.build_trace()["loop_name"] == "x" * 64
-    assert run._sink.health.dropped_values() == {"loop_name": 1}
+    assert run._values.health.dropped_values() == {"loop_name": 1}
 
 
 @pytest.mark.parametrize(

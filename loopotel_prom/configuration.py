@@ -5,44 +5,30 @@ Sinks and endpoint are built here and handed downwards. They are imported only
 when they are built, so that importing the package stays cheap.
 """
 
+import os
 import threading
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 from weakref import WeakKeyDictionary
 
 from loopotel_prom import pipeline
-from loopotel_prom.errors import ConfigError
 from loopotel_prom.health import Health
 from loopotel_prom.pipeline import Pipeline, Processor
+from loopotel_prom.settings import (
+    UNSET,
+    Settings,
+    Unset,
+    is_disabled,
+    parent_of,
+    read_settings,
+)
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
     from loopotel_prom.metrics import MetricsProcessor
     from loopotel_prom.web import Endpoint
-
-DEFAULT_LISTEN = "127.0.0.1:10110"
-
-
-@dataclass(frozen=True, slots=True)
-class _Options:
-    listen: str | None
-    archive: Path | None
-    registry: "CollectorRegistry"
-    max_concurrent_runs: int
-    linger_seconds: float
-
-    def __post_init__(self) -> None:
-        if self.max_concurrent_runs < 0:
-            raise ConfigError(
-                f"max_concurrent_runs must be 0 or more, got {self.max_concurrent_runs}"
-            )
-        if not self.linger_seconds >= 0:
-            raise ConfigError(
-                f"linger_seconds must be 0 or more, got {self.linger_seconds}"
-            )
 
 
 class Configuration:
@@ -58,13 +44,17 @@ class Configuration:
     """
 
     def __init__(
-        self, options: _Options, endpoint: "Endpoint | None", installed: Pipeline
+        self,
+        what: tuple[object, ...],
+        archive: Path | None,
+        endpoint: "Endpoint | None",
+        installed: Pipeline,
     ) -> None:
-        self._options = options
+        self._what = what
         self._endpoint = endpoint
         self._pipeline = installed
         self.url = None if endpoint is None else endpoint.url
-        self.archive = options.archive
+        self.archive = archive
 
     def drain(self, timeout_seconds: float) -> bool:
         """
@@ -86,6 +76,13 @@ class Configuration:
         a counter does not go back while the process lives.
         """
         _close(self)
+
+    def _disown(self) -> None:
+        """Leave the endpoint to the parent, in a forked child."""
+        if self._endpoint is not None:
+            self._endpoint.abandon()
+        self._endpoint = None
+        self.url = None
 
     def __enter__(self) -> Self:
         return self
@@ -110,6 +107,18 @@ class _Process:
         self.metrics: WeakKeyDictionary[CollectorRegistry, MetricsProcessor] = (
             WeakKeyDictionary()
         )
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._after_fork)
+
+    def _after_fork(self) -> None:
+        """Start clean in a child: its own counts, no endpoint, no held lock."""
+        self.lock = threading.RLock()
+        self.health.after_fork()
+        for metrics in list(self.metrics.values()):
+            metrics.after_fork()
+        if self.current is not None:
+            self.current._disown()  # noqa: SLF001 - of this module
+        pipeline.after_fork()
 
 
 _process = _Process()
@@ -117,82 +126,96 @@ _process = _Process()
 
 def configure(
     *,
-    listen: str | None = DEFAULT_LISTEN,
-    archive: str | Path | None = None,
+    listen: str | Unset | None = UNSET,
+    archive: str | Path | Unset | None = UNSET,
     registry: "CollectorRegistry | None" = None,
-    max_concurrent_runs: int = 16,
-    linger_seconds: float = 300.0,
+    max_concurrent_runs: int | Unset = UNSET,
+    linger_seconds: float | Unset = UNSET,
 ) -> Configuration:
     """
     Set up where this process's loops can be seen. Call it once, at the start.
 
     Called again with the same arguments it changes nothing; with others, it
     takes down what it had set up and starts anew, counters kept. Runs under way
-    stay with what they started with.
+    stay with what they started with. A forked child keeps the archive, counts
+    anew and has no endpoint.
+
+    Each argument but `registry` can be left to a variable of the environment,
+    ``LOOPOTEL_`` and its name in capitals; ``none`` stands for None. With
+    ``LOOPOTEL_DISABLED=1`` nothing is set up and every tracer does nothing.
 
     Args:
         listen: ``HOST:PORT`` of an endpoint of our own, port 0 for a free one;
-            None for no endpoint.
-        archive: Folder of the archive of LTF documents; None for no archive.
+            None for no endpoint. By default ``127.0.0.1:10110``.
+        archive: Folder of the archive of LTF documents; by default None, for no
+            archive.
         registry: The prometheus_client registry to join; its own default if
             None.
-        max_concurrent_runs: How many runs of one loop are shown apart.
-        linger_seconds: How long an ended run is shown at most.
+        max_concurrent_runs: How many runs of one loop are shown apart; by
+            default 16.
+        linger_seconds: How long an ended run is shown at most; by default 300.
 
     Raises:
         ConfigError: A value cannot work, or the address is taken.
     """
     from prometheus_client import REGISTRY  # noqa: PLC0415 - imported when needed
 
-    options = _Options(
+    disabled = is_disabled(os.environ)
+    settings = read_settings(
+        os.environ,
         listen=listen,
-        archive=None if archive is None else Path(archive),
-        registry=REGISTRY if registry is None else registry,
+        archive=archive,
         max_concurrent_runs=max_concurrent_runs,
         linger_seconds=linger_seconds,
     )
+    what = (disabled, settings, REGISTRY if registry is None else registry)
     with _process.lock:
         current = _process.current
-        if current is not None and current._options == options:  # noqa: SLF001 - of this module
+        if current is not None and current._what == what:  # noqa: SLF001 - of this module
             return current
         if current is not None:
             _close(current)
-        _process.current = _set_up(options)
+        _process.current = _disabled(what) if disabled else _set_up(what)
         return _process.current
 
 
-def _set_up(options: _Options) -> Configuration:
-    endpoint = _endpoint(options)
+def _disabled(what: tuple[bool, Settings, "CollectorRegistry"]) -> Configuration:
+    installed = Pipeline(disabled=True)
+    pipeline.install(installed)
+    return Configuration(what, None, None, installed)
+
+
+def _set_up(what: tuple[bool, Settings, "CollectorRegistry"]) -> Configuration:
+    _, settings, registry = what
+    endpoint = _endpoint(settings, registry)
     processors: list[Processor] = []
-    if options.archive is not None:
+    if settings.archive is not None:
         from loopotel_prom.archive.processor import (  # noqa: PLC0415 - imported when needed
             ArchiveProcessor,
         )
 
         # The archive first: what is on a page should be on disk.
-        processors.append(ArchiveProcessor(options.archive))
-    processors.append(
-        _metrics(options.registry, options.max_concurrent_runs, options.linger_seconds)
+        processors.append(ArchiveProcessor(settings.archive))
+    processors.append(_metrics(settings, registry))
+    installed = Pipeline(
+        processors, health=_process.health, parent=parent_of(os.environ)
     )
-    installed = Pipeline(processors, health=_process.health)
     pipeline.install(installed)
-    return Configuration(options, endpoint, installed)
+    return Configuration(what, settings.archive, endpoint, installed)
 
 
-def _endpoint(options: _Options) -> "Endpoint | None":
-    if options.listen is None:
+def _endpoint(settings: Settings, registry: "CollectorRegistry") -> "Endpoint | None":
+    if settings.listen is None:
         return None
     from loopotel_prom.web import (  # noqa: PLC0415 - imported when needed
         Endpoint,
         parse_address,
     )
 
-    return Endpoint(parse_address(options.listen), options.registry)
+    return Endpoint(parse_address(settings.listen), registry)
 
 
-def _metrics(
-    registry: "CollectorRegistry", max_concurrent_runs: int, linger_seconds: float
-) -> "MetricsProcessor":
+def _metrics(settings: Settings, registry: "CollectorRegistry") -> "MetricsProcessor":
     """Give the registry's metrics, registering them at the first call."""
     from loopotel_prom.metrics import (  # noqa: PLC0415 - imported when needed
         MetricsProcessor,
@@ -206,14 +229,15 @@ def _metrics(
         if metrics is None:
             metrics = MetricsProcessor(
                 health=_process.health,
-                max_concurrent_runs=max_concurrent_runs,
-                linger_seconds=linger_seconds,
+                max_concurrent_runs=settings.max_concurrent_runs,
+                linger_seconds=settings.linger_seconds,
             )
             registry.register(LoopCollector(metrics.snapshot))
             _process.metrics[registry] = metrics
         else:
             metrics.limit(
-                max_concurrent_runs=max_concurrent_runs, linger_seconds=linger_seconds
+                max_concurrent_runs=settings.max_concurrent_runs,
+                linger_seconds=settings.linger_seconds,
             )
         return metrics
 
@@ -231,9 +255,15 @@ def _close(configuration: Configuration) -> None:
 
 def _default() -> Pipeline:
     """Mirror runs into prometheus_client's default registry, and no more."""
+    if is_disabled(os.environ):
+        return Pipeline(disabled=True)
     from prometheus_client import REGISTRY  # noqa: PLC0415 - imported when needed
 
-    return Pipeline([_metrics(REGISTRY, 16, 300.0)], health=_process.health)
+    return Pipeline(
+        [_metrics(Settings(), REGISTRY)],
+        health=_process.health,
+        parent=parent_of(os.environ),
+    )
 
 
 pipeline.provide_default(_default)

@@ -147,13 +147,22 @@ def install(pipeline: Pipeline | None) -> None:
 
 
 def installed() -> Pipeline:
-    """Give the process's pipeline, making the default one at the first need."""
+    """
+    Give the process's pipeline, making the default one at the first need.
+
+    Never raises: a default that cannot be made is logged, and spans then go
+    nowhere but into the tracers' own documents.
+    """
     pipeline = _installation.pipeline
     if pipeline is not None:
         return pipeline
     with _installation.lock:
         if _installation.pipeline is None:
-            _installation.pipeline = _installation.default()
+            try:
+                _installation.pipeline = _installation.default()
+            except Exception as error:  # noqa: BLE001 - a loop is waiting for this
+                _installation.pipeline = Pipeline()
+                _installation.pipeline.health.failed("default pipeline", error)
         return _installation.pipeline
 
 
@@ -166,3 +175,10 @@ def provide_default(factory: Callable[[], Pipeline]) -> None:
     """
     with _installation.lock:
         _installation.default = factory
+
+
+def after_fork() -> None:
+    """Start the process's pipeline clean in a forked child."""
+    _installation.lock = threading.RLock()
+    if _installation.pipeline is not None:
+        _installation.pipeline.after_fork()

@@ -19,7 +19,7 @@ LAYERS = {
     "run time": ("health", "pipeline", "testing", "tracer"),
     "sinks": ("archive", "metrics", "otlp"),
     "jobs": ("exporter", "validate"),
-    "faces": ("cli", "configuration", "integrations", "web"),
+    "faces": ("cli", "configuration", "integrations", "settings", "web"),
     "top": (_PACKAGE,),
 }
 
@@ -31,8 +31,8 @@ SIDEWAYS = {
     "ltf": {"errors", "les", "plain", "rfc3339", "semconv", "span"},
     "pipeline": {"health"},
     "tracer": {"health", "pipeline"},
-    "configuration": {"web"},
-    "cli": {"configuration", "integrations", "web"},
+    "configuration": {"settings", "web"},
+    "cli": {"configuration", "integrations", "settings", "web"},
 }
 
 # Edges that the layers would allow, and the design does not: sinks are fed.

@@ -19,13 +19,14 @@ from loopotel_prom.cli.demo_report import (
     TextFace,
     episode_of,
 )
-from loopotel_prom.configuration import DEFAULT_LISTEN, configure
+from loopotel_prom.configuration import configure
 from loopotel_prom.integrations.loopgym import (
     environment_ids,
     make_environment,
     run_traced_episode,
     task_ids,
 )
+from loopotel_prom.settings import DEFAULT_LISTEN
 
 _POLL_SECONDS = 0.2
 

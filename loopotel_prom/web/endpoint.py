@@ -69,6 +69,10 @@ class Endpoint:
         """Wait for a scrape that begins from now on; False if none came."""
         return self._server.scrapes.wait_for_next(timeout_seconds)
 
+    def abandon(self) -> None:
+        """Give up the inherited socket in a forked child; the parent goes on."""
+        self._server.socket.close()
+
     def close(self) -> None:
         """Stop listening; requests under way are finished."""
         self._server.shutdown()

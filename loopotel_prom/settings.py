@@ -1,0 +1,137 @@
+"""
+Settings of a process, from arguments and from ``LOOPOTEL_…`` variables.
+
+An argument wins over its variable, a variable over the default.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Final, TypeVar
+
+from loopotel_prom.errors import ConfigError
+from loopotel_prom.pipeline import Parent
+
+T = TypeVar("T")
+
+DEFAULT_LISTEN = "127.0.0.1:10110"
+
+_YES = ("1", "true", "yes", "on")
+_NO = ("", "0", "false", "no", "off")
+_PARENT = re.compile(
+    r"(ltf-[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})"
+    r"(?:/([0-9a-f]{16}))?"
+)
+_TRACEPARENT = re.compile(
+    r"[0-9a-f]{2}-([0-9a-f]{8})([0-9a-f]{4})([0-9a-f]{4})([0-9a-f]{4})([0-9a-f]{12})"
+    r"-([0-9a-f]{16})-[0-9a-f]{2}(?:-.*)?"
+)
+
+
+class Unset(Enum):
+    """The one value that says an argument was not given."""
+
+    UNSET = "unset"
+
+
+UNSET: Final = Unset.UNSET
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What a process sets up; checked when made."""
+
+    listen: str | None = DEFAULT_LISTEN
+    archive: Path | None = None
+    # As many as one glance at a dashboard can tell apart.
+    max_concurrent_runs: int = 16
+    # Long enough for a Prometheus that scrapes every minute to see the end.
+    linger_seconds: float = 300.0
+
+    def __post_init__(self) -> None:
+        if self.max_concurrent_runs < 0:
+            raise ConfigError(
+                f"max_concurrent_runs must be 0 or more, got {self.max_concurrent_runs}"
+            )
+        if not self.linger_seconds >= 0:
+            raise ConfigError(
+                f"linger_seconds must be 0 or more, got {self.linger_seconds}"
+            )
+
+
+def read_settings(
+    environment: Mapping[str, str],
+    *,
+    listen: str | Unset | None = UNSET,
+    archive: str | Path | Unset | None = UNSET,
+    max_concurrent_runs: int | Unset = UNSET,
+    linger_seconds: float | Unset = UNSET,
+) -> Settings:
+    """
+    Put arguments and variables together.
+
+    Raises:
+        ConfigError: A value cannot work; the message names the argument or the
+            variable.
+    """
+    default = Settings()
+
+    def pick(name: str, given: T | Unset, read: Callable[[str], T], otherwise: T) -> T:
+        if not isinstance(given, Unset):
+            return given
+        variable = f"LOOPOTEL_{name.upper()}"
+        raw = environment.get(variable)
+        if raw is None:
+            return otherwise
+        try:
+            return read(raw)
+        except ValueError as error:
+            raise ConfigError(f"{variable}: {raw!r} is no {read.__name__}") from error
+
+    folder = pick("archive", archive, _text_or_none, default.archive)
+    return Settings(
+        listen=pick("listen", listen, _text_or_none, default.listen),
+        archive=None if folder is None else Path(folder),
+        max_concurrent_runs=pick(
+            "max_concurrent_runs", max_concurrent_runs, int, default.max_concurrent_runs
+        ),
+        linger_seconds=pick(
+            "linger_seconds", linger_seconds, float, default.linger_seconds
+        ),
+    )
+
+
+def is_disabled(environment: Mapping[str, str]) -> bool:
+    """
+    Tell whether ``LOOPOTEL_DISABLED`` turns everything off.
+
+    Raises:
+        ConfigError: It is neither a yes nor a no.
+    """
+    raw = environment.get("LOOPOTEL_DISABLED", "").strip().lower()
+    if raw in _YES or raw in _NO:
+        return raw in _YES
+    raise ConfigError(f"LOOPOTEL_DISABLED: {raw!r} is neither 1 nor 0")
+
+
+def parent_of(environment: Mapping[str, str]) -> Parent | None:
+    """
+    Give the run of another process that this one's runs are children of.
+
+    ``LOOPOTEL_PARENT`` wins over W3C's ``TRACEPARENT``; one that cannot be read
+    counts as absent, for a stranger may have set it.
+    """
+    match = _PARENT.fullmatch(environment.get("LOOPOTEL_PARENT", ""))
+    if match is not None:
+        return Parent(match[1], match[2])
+    match = _TRACEPARENT.fullmatch(environment.get("TRACEPARENT", ""))
+    if match is not None:
+        *digits, span_id = match.groups()
+        return Parent("ltf-" + "-".join(digits), span_id)
+    return None
+
+
+def _text_or_none(raw: str) -> str | None:
+    return None if raw.strip().lower() in ("", "none") else raw

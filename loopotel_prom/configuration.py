@@ -7,7 +7,6 @@ when they are built, so that importing the package stays cheap.
 
 import os
 import threading
-from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 from weakref import WeakKeyDictionary
@@ -46,7 +45,7 @@ class Configuration:
     def __init__(
         self,
         what: tuple[object, ...],
-        archive: Path | None,
+        archive: str | None,
         endpoint: "Endpoint | None",
         installed: Pipeline,
     ) -> None:
@@ -127,7 +126,7 @@ _process = _Process()
 def configure(
     *,
     listen: str | Unset | None = UNSET,
-    archive: str | Path | Unset | None = UNSET,
+    archive: "str | os.PathLike[str] | Unset | None" = UNSET,
     registry: "CollectorRegistry | None" = None,
     max_concurrent_runs: int | Unset = UNSET,
     linger_seconds: float | Unset = UNSET,
@@ -190,12 +189,14 @@ def _set_up(what: tuple[bool, Settings, "CollectorRegistry"]) -> Configuration:
     endpoint = _endpoint(settings, registry)
     processors: list[Processor] = []
     if settings.archive is not None:
+        from pathlib import Path  # noqa: PLC0415 - imported when needed
+
         from loopotel_prom.archive.processor import (  # noqa: PLC0415 - imported when needed
             ArchiveProcessor,
         )
 
         # The archive first: what is on a page should be on disk.
-        processors.append(ArchiveProcessor(settings.archive))
+        processors.append(ArchiveProcessor(Path(settings.archive)))
     processors.append(_metrics(settings, registry))
     installed = Pipeline(
         processors, health=_process.health, parent=parent_of(os.environ)

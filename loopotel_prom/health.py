@@ -1,11 +1,12 @@
 """What went wrong inside the pipeline, counted; the first of each kind logged."""
 
-import logging
 import threading
 from collections import Counter
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-_log = logging.getLogger("loopotel_prom")
+if TYPE_CHECKING:
+    import logging
 
 
 class Health:
@@ -28,7 +29,7 @@ class Health:
             self._dropped_values[field] += 1
             first = self._dropped_values[field] == 1
         if first:
-            _log.warning(
+            _log().warning(
                 "%s of type %s left out of the trace: not a usable value"
                 " (logged once, counted in loopotel_dropped_values_total)",
                 field,
@@ -41,7 +42,7 @@ class Health:
             self._processor_failures[processor] += 1
             first = self._processor_failures[processor] == 1
         if first:
-            _log.error(
+            _log().error(
                 "%s failed and was passed over; the loop goes on"
                 " (logged once, counted in loopotel_processor_failures_total)",
                 processor,
@@ -61,3 +62,10 @@ class Health:
         """Copy the counts of failures, by processor."""
         with self._lock:
             return dict(self._processor_failures)
+
+
+def _log() -> "logging.Logger":
+    # Here, not above: importing it is a tenth of importing the package.
+    import logging  # noqa: PLC0415
+
+    return logging.getLogger("loopotel_prom")

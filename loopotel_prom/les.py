@@ -34,41 +34,51 @@ def cumulative_les(
     """
     Mean effectiveness of the scores so far, rounded to 4 places; 0.0 for none.
 
-    For scores that arrive one at a time use `RunningMean`, which does constant
+    For scores that arrive one at a time use `RunningLes`, which does constant
     work for each.
     """
-    mean = RunningMean()
+    running = RunningLes()
     for score in scores:
-        mean.add(effectiveness(score, goal_target))
-    return round(mean.value, _PLACES)
+        running.add(score, goal_target)
+    return round(running.value, _PLACES)
 
 
-class RunningMean:
+class RunningLes:
     """
-    The mean of the values added so far, at constant cost for each.
+    Cumulative LES along a run: the mean effectiveness of the scores so far.
 
     The sum is compensated (Neumaier), so the mean of a million values is as
     exact as that of ten, and equals what ``sum(values) / len(values)`` gives on
     Python 3.12 and later. Not thread-safe.
+
+    Attributes:
+        value: The mean so far, unrounded; 0.0 before the first score.
     """
 
-    __slots__ = ("_compensation", "_sum", "count", "value")
+    __slots__ = ("_compensation", "_count", "_sum", "value")
 
     def __init__(self) -> None:
-        self.count = 0
         self.value = 0.0
+        self._count = 0
         self._sum = 0.0
         self._compensation = 0.0
 
-    def add(self, value: float) -> float:
-        """Take in one finite value and return the mean so far."""
+    def add(self, goal_score: float, goal_target: float) -> float:
+        """Take in one score and return its effectiveness."""
+        # As `effectiveness` has it; a call would cost more than the rest of it.
+        value = goal_score / goal_target if goal_target > 0 else 0.0
+        if value >= 1.0:
+            value = 1.0
+        elif not value > 0.0:
+            value = 0.0
         old = self._sum
         total = old + value
-        if abs(old) >= abs(value):
+        # Neither is negative: no absolute values to take.
+        if old >= value:
             self._compensation += (old - total) + value
         else:
             self._compensation += (value - total) + old
         self._sum = total
-        self.count = count = self.count + 1
-        self.value = mean = (total + self._compensation) / count
-        return mean
+        self._count = count = self._count + 1
+        self.value = (total + self._compensation) / count
+        return value

@@ -8,8 +8,7 @@ what they do there must be short and must not wait for a network.
 
 import threading
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from loopotel_prom.health import Health
 from loopotel_prom.span import RunSpan, Span
@@ -44,8 +43,7 @@ class Processor(Protocol):
         """
 
 
-@dataclass(frozen=True, slots=True)
-class Parent:
+class Parent(NamedTuple):
     """
     The run that another is nested in.
 
@@ -78,6 +76,7 @@ class Pipeline:
         disabled: bool = False,
     ) -> None:
         self.processors = tuple(processors)
+        self._on_ends = tuple(processor.on_end for processor in self.processors)
         self.health = health or Health()
         self.parent = parent
         self.disabled = disabled
@@ -92,10 +91,11 @@ class Pipeline:
 
     def on_end(self, span: Span) -> None:
         """Give every processor a span that has ended. Never raises."""
-        for processor in self.processors:
+        for on_end in self._on_ends:
             try:
-                processor.on_end(span)
+                on_end(span)
             except Exception as error:  # noqa: BLE001 - isolation is the purpose
+                processor = self.processors[self._on_ends.index(on_end)]
                 self.health.failed(type(processor).__name__, error)
 
     def flush(self, timeout_seconds: float = 5.0) -> bool:

@@ -11,9 +11,8 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from datetime import date
-from decimal import Decimal
 from itertools import islice
-from numbers import Integral, Real
+from numbers import Integral, Number
 from typing import Any, TypeAlias
 
 JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
@@ -46,9 +45,9 @@ def text(value: object, *, limit: int = MAX_TEXT) -> str:
 def number(value: object) -> float | None:
     """Read a finite real number as float; None for bools and all else."""
     try:
-        if isinstance(value, bool) or not isinstance(value, Real | Decimal):
+        if isinstance(value, bool) or not isinstance(value, Number):
             return None
-        result = float(value)
+        result = float(value)  # type: ignore[arg-type]  # a complex raises
     except Exception:  # noqa: BLE001 - a stranger's methods may raise anything
         return None
     return result if math.isfinite(result) else None
@@ -104,7 +103,7 @@ class _Copy:
             return value
         if isinstance(value, str):
             return text(value)
-        if isinstance(value, Real | Decimal):
+        if isinstance(value, Number):
             return _scalar(value)
         if isinstance(value, date):
             return value.isoformat()
@@ -133,7 +132,7 @@ class _Copy:
             yield item
 
 
-def _scalar(value: Real | Decimal) -> JSON:
+def _scalar(value: Number) -> JSON:
     if isinstance(value, Integral):
         whole = int(value)
         return whole if -_MAX_INTEGER <= whole <= _MAX_INTEGER else text(whole)

@@ -4,12 +4,13 @@ Settings of a process, from arguments and from ``LOOPOTEL_…`` variables.
 An argument wins over its variable, a variable over the default.
 """
 
+import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from enum import Enum
-from pathlib import Path
 from typing import Final, TypeVar
+
+from msgspec import Struct
 
 from loopotel_prom.errors import ConfigError
 from loopotel_prom.pipeline import Parent
@@ -39,12 +40,11 @@ class Unset(Enum):
 UNSET: Final = Unset.UNSET
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class Settings(Struct, frozen=True, kw_only=True):
     """What a process sets up; checked when made."""
 
     listen: str | None = DEFAULT_LISTEN
-    archive: Path | None = None
+    archive: str | None = None
     # As many as one glance at a dashboard can tell apart.
     max_concurrent_runs: int = 16
     # Long enough for a Prometheus that scrapes every minute to see the end.
@@ -65,7 +65,7 @@ def read_settings(
     environment: Mapping[str, str],
     *,
     listen: str | Unset | None = UNSET,
-    archive: str | Path | Unset | None = UNSET,
+    archive: "str | os.PathLike[str] | Unset | None" = UNSET,
     max_concurrent_runs: int | Unset = UNSET,
     linger_seconds: float | Unset = UNSET,
 ) -> Settings:
@@ -90,10 +90,11 @@ def read_settings(
         except ValueError as error:
             raise ConfigError(f"{variable}: {raw!r} is no {read.__name__}") from error
 
-    folder = pick("archive", archive, _text_or_none, default.archive)
+    if not isinstance(archive, Unset) and archive is not None:
+        archive = os.fspath(archive)
     return Settings(
         listen=pick("listen", listen, _text_or_none, default.listen),
-        archive=None if folder is None else Path(folder),
+        archive=pick("archive", archive, _text_or_none, default.archive),
         max_concurrent_runs=pick(
             "max_concurrent_runs", max_concurrent_runs, int, default.max_concurrent_runs
         ),

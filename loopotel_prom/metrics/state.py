@@ -21,36 +21,40 @@ RESTING_SCRAPES = 2
 class Histogram:
     """Counts of observations by bucket, and their sum."""
 
-    __slots__ = ("_bounds", "_counts", "sum")
+    __slots__ = ("counts", "sum")
 
     def __init__(self, bounds: Sequence[float]) -> None:
-        self._bounds = bounds
-        self._counts = [0] * (len(bounds) + 1)
+        self.counts = [0] * (len(bounds) + 1)
         self.sum = 0.0
-
-    def observe(self, value: float) -> None:
-        """Count one finite value."""
-        self._counts[bisect_left(self._bounds, value)] += 1
-        self.sum += value
 
     def value(self) -> HistogramValue:
         """Copy the state."""
-        return HistogramValue(tuple(accumulate(self._counts)), self.sum)
+        return HistogramValue(tuple(accumulate(self.counts)), self.sum)
 
 
 class RunState:
-    """What is shown of one run."""
+    """
+    What is shown of one run.
+
+    Attributes:
+        loop: The loop it is a run of.
+        slot: Its place among the loop's active runs; None beyond the last.
+        start_ns: When it started, Unix nanoseconds.
+        latest: Its latest iteration; most of what is shown is read off this.
+        scored: Its latest iteration that has a score.
+        tokens: Tokens so far.
+        cost_usd: Reported cost so far; None before the first.
+        freed_at: When it ended, monotonic seconds; its slot then rests.
+        scrapes_left: For how many more scrapes the slot rests.
+    """
 
     __slots__ = (
         "cost_usd",
-        "effectiveness",
         "freed_at",
-        "goal_score",
         "goal_target",
-        "iteration",
-        "last_iteration_ns",
-        "les_cumulative",
+        "latest",
         "loop",
+        "scored",
         "scrapes_left",
         "slot",
         "start_ns",
@@ -62,30 +66,34 @@ class RunState:
         self.slot: int | None = None
         self.start_ns = span.start_ns
         self.goal_target = span.goal_target
-        self.goal_score: float | None = None
-        self.effectiveness: float | None = None
-        self.les_cumulative: float | None = None
-        self.last_iteration_ns: int | None = None
-        self.iteration = 0
+        self.latest: IterationSpan | None = None
+        self.scored: IterationSpan | None = None
         self.tokens = 0
         self.cost_usd: float | None = None
-        # Set when the run ends: its slot then rests before it goes away.
         self.freed_at: float | None = None
         self.scrapes_left = RESTING_SCRAPES
 
     def on_iteration(self, span: IterationSpan) -> None:
-        """Take in an iteration."""
-        self.iteration = span.iteration
-        self.goal_target = span.goal_target
-        self.last_iteration_ns = span.end_ns
+        """Take in an iteration, for the run and for its loop."""
+        loop = self.loop
+        loop.iterations += 1
+        self.latest = span
         if span.goal_score is not None:
-            self.goal_score = span.goal_score
-            self.effectiveness = span.effectiveness
-            self.les_cumulative = span.les_cumulative
-        if span.tokens_delta is not None:
-            self.tokens += span.tokens_delta
-        if span.cost_usd is not None:
-            self.cost_usd = (self.cost_usd or 0.0) + span.cost_usd
+            self.scored = span
+        tokens = span.tokens_delta
+        if tokens:
+            self.tokens += tokens
+            loop.tokens += tokens
+        cost_usd = span.cost_usd
+        if cost_usd is not None:
+            self.cost_usd = cost_usd + (self.cost_usd or 0.0)
+            loop.cost_usd += cost_usd
+        latency_ms = span.latency_ms
+        if latency_ms is not None:
+            seconds = latency_ms / 1000.0
+            durations = loop.iteration_duration
+            durations.counts[bisect_left(DURATION_BUCKETS, seconds)] += 1
+            durations.sum += seconds
 
 
 class LoopState:
@@ -132,23 +140,14 @@ class LoopState:
                 break
         return run
 
-    def on_iteration(self, span: IterationSpan) -> None:
-        """Take in an iteration of any of the loop's runs."""
-        self.iterations += 1
-        if span.tokens_delta is not None:
-            self.tokens += span.tokens_delta
-        if span.cost_usd is not None:
-            self.cost_usd += span.cost_usd
-        if span.latency_ms is not None:
-            self.iteration_duration.observe(span.latency_ms / 1000.0)
-
     def on_finish(self, run: RunState, span: RunSpan, now: float) -> None:
         """Take in the end of a run; `now` is a monotonic time in seconds."""
         self.active -= 1
         self.finished[span.outcome] += 1
         self.last_run_end_ns = span.end_ns
-        self.last_run_goal_score = run.goal_score
-        self.last_run_les = run.les_cumulative
+        scored = run.scored
+        self.last_run_goal_score = None if scored is None else scored.goal_score
+        self.last_run_les = None if scored is None else scored.les_cumulative
         run.freed_at = now
 
     def release(self, now: float, linger_seconds: float) -> None:

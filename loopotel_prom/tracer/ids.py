@@ -1,7 +1,7 @@
 """Where trace and span ids come from."""
 
+import itertools
 import os
-import random
 from typing import Protocol
 
 
@@ -17,22 +17,21 @@ class IdSource(Protocol):
 
 class RandomIds:
     """
-    Random ids from a generator of our own.
+    Random trace ids, and span ids counted up from a random start.
 
-    Seeding the `random` module does not repeat them, and a forked child does
-    not continue its parent's sequence. Uniqueness is what matters here, not
-    secrecy, so the fast generator serves.
+    Nothing repeats them: not seeding the `random` module, not a fork. Span ids in
+    a row cannot collide, and cost half of what drawing each would.
     """
 
     def __init__(self) -> None:
-        self._random = random.Random()  # noqa: S311 - ids are no secret
+        self._numbers = _numbers()
         if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=self._random.seed)
+            os.register_at_fork(after_in_child=self._after_fork)
 
     def trace_id(self) -> str:
         """Give a new trace id."""
-        digits = f"{self._random.getrandbits(128):032x}"
-        variant = "89ab"[self._random.getrandbits(2)]
+        digits = os.urandom(16).hex()
+        variant = "89ab"[int(digits[16], 16) & 3]
         return (
             f"ltf-{digits[:8]}-{digits[8:12]}-4{digits[13:16]}"
             f"-{variant}{digits[17:20]}-{digits[20:]}"
@@ -40,8 +39,15 @@ class RandomIds:
 
     def span_id(self) -> str:
         """Give a new span id."""
-        # OpenTelemetry takes an all-zero id for an absent one.
-        return f"{self._random.getrandbits(64) or 1:016x}"
+        return "%016x" % next(self._numbers)  # noqa: UP031 - half the cost of format
+
+    def _after_fork(self) -> None:
+        self._numbers = _numbers()
+
+
+def _numbers() -> "itertools.count[int]":
+    # Never all zero, which OpenTelemetry takes for none; never too long.
+    return itertools.count(int.from_bytes(os.urandom(7), "big") + 1)
 
 
 RANDOM_IDS = RandomIds()

@@ -9,8 +9,8 @@ from types import TracebackType
 from typing import Any, Self
 from weakref import WeakValueDictionary
 
-from loopotel_prom import les, ltf, semconv
-from loopotel_prom.les import DEFAULT_GOAL_TARGET
+from loopotel_prom import ltf, semconv
+from loopotel_prom.les import DEFAULT_GOAL_TARGET, RunningLes
 from loopotel_prom.pipeline import Parent, Pipeline, installed
 from loopotel_prom.plain import plain_mapping, text
 from loopotel_prom.span import ChildSpan, Event, IterationSpan, RunSpan
@@ -31,6 +31,9 @@ from loopotel_prom.tracer.values import (
 # A run told to have been interrupted more often than this is told so often.
 _MAX_INTERVENTIONS = 100
 _NOTHING: tuple[str, ...] = ()
+_NO_ATTRIBUTES: dict[str, Any] = {}
+_TOO_MANY = 2**63
+_INFINITE = float("inf")
 _SILENT_STEP = Step(None)
 
 
@@ -70,6 +73,46 @@ class LoopTracer:
         ConfigError: The loop name, target, trace id or start cannot work.
     """
 
+    # Slots are read faster than a dictionary of this many names; the dictionary
+    # is there for what a program may want to hang on its tracer.
+    __slots__ = (
+        "__dict__",
+        "__weakref__",
+        "_acquire",
+        "_activations",
+        "_error_type",
+        "_evaluator_id",
+        "_latest_number",
+        "_les",
+        "_lock",
+        "_monotonic_ns",
+        "_name_was_cut",
+        "_new_span_id",
+        "_on_end",
+        "_open_steps",
+        "_parent",
+        "_pipeline",
+        "_release",
+        "_root_id",
+        "_run",
+        "_spans",
+        "_start_ns",
+        "_started",
+        "_tokens",
+        "_values",
+        "_wall_offset_ns",
+        "_worker_id",
+        "enabled",
+        "env_id",
+        "goal_target",
+        "loop_name",
+        "metadata",
+        "outcome",
+        "task_id",
+        "termination_reason",
+        "trace_id",
+    )
+
     def __init__(
         self,
         loop_name: str,
@@ -100,19 +143,21 @@ class LoopTracer:
         self.metadata: dict[str, Any] = {} if metadata is None else metadata
         self._values = Values(strict=strict)
         self._pipeline = pipeline
-        self._ids = ids
         self._monotonic_ns = clock.monotonic_ns
         self._wall_offset_ns = clock.time_ns() - clock.monotonic_ns()
         self._start_ns = (
             self._now_ns() if started_at is None else unix_ns_of(started_at)
         )
         # Re-entrant: a signal handler may emit while an emit is under way.
-        self._lock = threading.RLock()
+        self._use_lock(threading.RLock())
+        self._new_span_id = ids.span_id
         self._root_id = ids.span_id()
         self._spans: list[ChildSpan] = []
         self._open_steps: list[Step] = []
-        self._les = les.RunningMean()
+        self._les = RunningLes()
         self._latest_number = 0
+        self._worker_id: str | None = None
+        self._evaluator_id: str | None = None
         self._tokens = 0
         self._error_type: str | None = None
         self._parent: Parent | None = None
@@ -269,18 +314,22 @@ class LoopTracer:
             goal_target = self.goal_target
         else:
             goal_target = self._values.target(goal_target, self.goal_target)
-        if type(tokens_delta) is not int or not 0 <= tokens_delta < 2**63:
+        if type(tokens_delta) is not int or not 0 <= tokens_delta < _TOO_MANY:
             tokens_delta = self._values.count("tokens_delta", tokens_delta)
-        if cost_usd is not None:
+        if cost_usd is not None and not (
+            type(cost_usd) is float and 0.0 <= cost_usd < _INFINITE
+        ):
             cost_usd = self._values.amount("cost_usd", cost_usd)
         if latency_ms is not None:
-            latency_ms = self._values.amount("latency_ms", latency_ms)
+            if type(latency_ms) is not float or not 0.0 <= latency_ms < _INFINITE:
+                latency_ms = self._values.amount("latency_ms", latency_ms)
             if latency_ms is not None:
                 start_ns -= int(latency_ms * 1e6)
-        if worker_id is not None:
-            worker_id = identifier(worker_id)
-        if evaluator_id is not None:
-            evaluator_id = identifier(evaluator_id)
+        # Nearly always the same as the last time.
+        if worker_id is not None and worker_id is not self._worker_id:
+            self._worker_id = worker_id = identifier(worker_id)
+        if evaluator_id is not None and evaluator_id is not self._evaluator_id:
+            self._evaluator_id = evaluator_id = identifier(evaluator_id)
         events: tuple[Event, ...] = ()
         if (
             failure_codes is not _NOTHING
@@ -291,31 +340,31 @@ class LoopTracer:
             events = self._events(
                 end_ns, failure_codes, safety_violations, human_interventions
             )
-        with self._lock:
-            number = self._next_number(iteration)
-            effectiveness, cumulative = self._score(score, goal_target)
-            # Positional, in the order of the fields: keywords cost twice that.
-            span = IterationSpan(
-                self.trace_id,
-                self._ids.span_id(),
-                self._root_id,
-                start_ns,
-                end_ns,
-                number,
-                score,
-                goal_target,
-                effectiveness,
-                cumulative,
-                tokens_delta,
-                cost_usd,
-                latency_ms,
-                worker_id,
-                evaluator_id,
-                events=events,
-            )
-            self._close_iteration(span)
+        self._record(
+            self._new_span_id(),
+            start_ns,
+            end_ns,
+            iteration,
+            score,
+            goal_target,
+            tokens_delta,
+            cost_usd,
+            latency_ms,
+            worker_id,
+            evaluator_id,
+            None,
+            None,
+            None,
+            _NO_ATTRIBUTES,
+            events,
+        )
 
     # Inside. All of these are called with the lock held, but for _start.
+
+    def _use_lock(self, lock: "threading.RLock") -> None:
+        self._lock = lock
+        self._acquire = lock.acquire
+        self._release = lock.release
 
     def _now_ns(self) -> int:
         return self._monotonic_ns() + self._wall_offset_ns
@@ -361,34 +410,81 @@ class LoopTracer:
                 self._on_end(self._run)
 
     def _emit(self, span: ChildSpan) -> None:
+        """Keep a span and pass it on; after the run's end, leave it out."""
         if self._run is not None:
             self._values.drop("late_span", span)
             return
         self._spans.append(span)
         self._on_end(span)
 
-    def _close_iteration(self, span: IterationSpan) -> None:
-        if span.start_ns < self._start_ns:  # noqa: PLR1730 - min() costs thrice that
-            # A parent contains its children.
-            self._start_ns = span.start_ns
-        if span.tokens_delta is not None:
-            self._tokens += span.tokens_delta
-        self._emit(span)
+    def _record(
+        self,
+        span_id: str,
+        start_ns: int,
+        end_ns: int,
+        number: object,
+        score: float | None,
+        target: float,
+        tokens: int | None,
+        cost_usd: float | None,
+        latency_ms: float | None,
+        worker_id: str | None,
+        evaluator_id: str | None,
+        input_tokens: int | None,
+        output_tokens: int | None,
+        error_type: str | None,
+        attributes: dict[str, Any],
+        events: tuple[Event, ...],
+    ) -> None:
+        """Make an iteration's span of checked values: the one way there is."""
+        # Half the cost of a with statement.
+        self._acquire()
+        try:
+            if type(number) is not int or not 0 <= number < _TOO_MANY:
+                number = self._next_number(number)
+            self._latest_number = number
+            effectiveness = None
+            if score is not None and self._run is None:
+                effectiveness = self._les.add(score, target)
+            if tokens is not None:
+                self._tokens += tokens
+            if start_ns < self._start_ns:  # noqa: PLR1730 - min() costs thrice that
+                # A parent contains its children.
+                self._start_ns = start_ns
+            span = IterationSpan(
+                self.trace_id,
+                span_id,
+                self._root_id,
+                start_ns,
+                end_ns,
+                number,
+                score,
+                target,
+                effectiveness,
+                self._les.value,
+                tokens,
+                cost_usd,
+                latency_ms,
+                worker_id,
+                evaluator_id,
+                input_tokens,
+                output_tokens,
+                error_type,
+                attributes,
+                events,
+            )
+            if self._run is None:
+                self._spans.append(span)
+                self._on_end(span)
+            else:
+                self._emit(span)
+        finally:
+            self._release()
 
     def _next_number(self, given: object) -> int:
-        """Give the number of an iteration that begins or is reported."""
-        if type(given) is not int or not 0 <= given < 2**63:
-            known = None if given is None else self._values.count("iteration", given)
-            given = self._latest_number + 1 if known is None else known
-        self._latest_number = given
-        return given
-
-    def _score(self, score: float | None, target: float) -> tuple[float | None, float]:
-        """Give an iteration's effectiveness, and the cumulative LES with it."""
-        if score is None or self._run is not None:
-            return None, self._les.value
-        effectiveness = les.effectiveness(score, target)
-        return effectiveness, self._les.add(effectiveness)
+        """Give the number of an iteration that has none, or none that can be."""
+        known = None if given is None else self._values.count("iteration", given)
+        return self._latest_number + 1 if known is None else known
 
     def _current_span_id(self) -> str:
         """Give the iteration under way, if it is just one, else the run."""
@@ -449,7 +545,7 @@ class LoopTracer:
     def _disown(self) -> None:
         """Fall silent in a forked child: the run goes on in the parent."""
         self.enabled = False
-        self._lock = threading.RLock()
+        self._use_lock(threading.RLock())
         self._open_steps = []
 
 

@@ -9,7 +9,6 @@ from loopotel_prom.span import (
     ChildSpan,
     EvaluatorSpan,
     Event,
-    IterationSpan,
     WorkerSpan,
 )
 from loopotel_prom.tracer.values import identifier
@@ -101,7 +100,7 @@ class Scope:
         if run is not None:
             with run._lock:
                 self._start_ns = run._now_ns()
-                self._span_id = run._ids.span_id()
+                self._span_id = run._new_span_id()
                 self._begin(run)
         return self
 
@@ -309,6 +308,7 @@ class Step(Scope):
         if not run._started:
             run._start()
         self._number = run._next_number(self._number)
+        run._latest_number = self._number
         run._open_steps.append(self)
 
     def _end(self, run: "LoopTracer", end_ns: int) -> None:
@@ -320,7 +320,7 @@ class Step(Scope):
         self._ended = True
         if self in run._open_steps:
             run._open_steps.remove(self)
-        run._close_iteration(self._span(run, end_ns))
+        self._record(run, end_ns)
 
     def _open_call(self, run: "LoopTracer", call: Call) -> None:
         if self._ended:
@@ -344,30 +344,24 @@ class Step(Scope):
         self._cost_usd = _sum(self._cost_usd, call._cost_usd)
         return True
 
-    def _span(self, run: "LoopTracer", end_ns: int) -> IterationSpan:
-        target = run.goal_target if self._goal_target is None else self._goal_target
-        effectiveness, cumulative = run._score(self._goal_score, target)
-        return IterationSpan(
-            trace_id=run.trace_id,
-            span_id=self._span_id,
-            parent_span_id=run._root_id,
-            start_ns=self._start_ns,
-            end_ns=end_ns,
-            iteration=self.number,
-            goal_score=self._goal_score,
-            goal_target=target,
-            effectiveness=effectiveness,
-            les_cumulative=cumulative,
-            tokens_delta=self._tokens,
-            cost_usd=self._cost_usd,
-            latency_ms=(end_ns - self._start_ns) / 1e6,
-            worker_id=self._worker_id,
-            evaluator_id=self._evaluator_id,
-            input_tokens=self._input_tokens,
-            output_tokens=self._output_tokens,
-            error_type=self._error_type,
-            attributes=self._attributes,
-            events=tuple(self._events),
+    def _record(self, run: "LoopTracer", end_ns: int) -> None:
+        run._record(
+            self._span_id,
+            self._start_ns,
+            end_ns,
+            self._number,
+            self._goal_score,
+            run.goal_target if self._goal_target is None else self._goal_target,
+            self._tokens,
+            self._cost_usd,
+            (end_ns - self._start_ns) / 1e6,
+            self._worker_id,
+            self._evaluator_id,
+            self._input_tokens,
+            self._output_tokens,
+            self._error_type,
+            self._attributes,
+            tuple(self._events),
         )
 
 

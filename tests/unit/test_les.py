@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loopotel_prom.les import RunningMean, cumulative_les, effectiveness
+from loopotel_prom.les import RunningLes, cumulative_les, effectiveness
 
 
 @pytest.mark.parametrize(
@@ -39,15 +39,15 @@ def test_cumulative_les_is_the_mean_rounded_to_four_places():
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=200))
 def test_running_mean_equals_the_exact_mean(values):
     """The mean kept along the way is the mean of all values."""
-    mean = RunningMean()
+    mean = RunningLes()
     for value in values:
-        mean.add(value)
+        mean.add(value, 1.0)
     assert mean.value == pytest.approx(math.fsum(values) / len(values), abs=1e-15)
 
 
 def test_running_mean_of_a_million_values_loses_nothing():
     """A compensated sum does not drift."""
-    mean = RunningMean()
+    mean = RunningLes()
     for _ in range(1_000_000):
-        mean.add(0.1)
+        mean.add(0.1, 1.0)
     assert mean.value == 0.1

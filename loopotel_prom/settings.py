@@ -21,11 +21,12 @@ DEFAULT_LISTEN = "127.0.0.1:10110"
 
 _YES = ("1", "true", "yes", "on")
 _NO = ("", "0", "false", "no", "off")
-_PARENT = re.compile(
+# Compiled when needed: most processes have no parent.
+_PARENT = (
     r"(ltf-[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})"
     r"(?:/([0-9a-f]{16}))?"
 )
-_TRACEPARENT = re.compile(
+_TRACEPARENT = (
     r"[0-9a-f]{2}-([0-9a-f]{8})([0-9a-f]{4})([0-9a-f]{4})([0-9a-f]{4})([0-9a-f]{12})"
     r"-([0-9a-f]{16})-[0-9a-f]{2}(?:-.*)?"
 )
@@ -124,11 +125,10 @@ def parent_of(environment: Mapping[str, str]) -> Parent | None:
     ``LOOPOTEL_PARENT`` wins over W3C's ``TRACEPARENT``; one that cannot be read
     counts as absent, for a stranger may have set it.
     """
-    match = _PARENT.fullmatch(environment.get("LOOPOTEL_PARENT", ""))
-    if match is not None:
+    own, foreign = environment.get("LOOPOTEL_PARENT"), environment.get("TRACEPARENT")
+    if own is not None and (match := re.fullmatch(_PARENT, own)):
         return Parent(match[1], match[2])
-    match = _TRACEPARENT.fullmatch(environment.get("TRACEPARENT", ""))
-    if match is not None:
+    if foreign is not None and (match := re.fullmatch(_TRACEPARENT, foreign)):
         *digits, span_id = match.groups()
         return Parent("ltf-" + "-".join(digits), span_id)
     return None

@@ -1,6 +1,5 @@
 """LTF documents as bytes: strict JSON, one document a line."""
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -53,6 +52,9 @@ def _reread(data: bytes) -> Any:
     It takes what is JSON by the letter only (an escaped lone surrogate), and
     knows better where the fault is.
     """
+    # Here, not above: only bad input needs it.
+    import json  # noqa: PLC0415
+
     try:
         text = data.decode()
     except UnicodeDecodeError as error:

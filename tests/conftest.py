@@ -4,8 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from loopotel_prom import configuration, pipeline
+from loopotel_prom import configuration, pipeline, semconv
 from loopotel_prom.pipeline import Pipeline
+from loopotel_prom.rfc3339 import parse_time
 from loopotel_prom.testing import ManualClock, RecordingProcessor, SequentialIds
 from loopotel_prom.tracer import LoopTracer
 
@@ -32,6 +33,61 @@ def new_run(recorder: RecordingProcessor, clock: ManualClock):
         return LoopTracer(loop_name, clock=clock, ids=ids, **options)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def findings():
+    """Check a valid document against the semantic conventions."""
+    return _findings
+
+
+def _findings(document: dict) -> list[str]:
+    """List what breaks a convention, by span id."""
+    spans = document["spans"]
+    by_id = {span["span_id"]: span for span in spans}
+    found = []
+    for number, span in enumerate(spans):
+        problems = list(_broken(span, by_id))
+        if any(span["span_id"] == other["span_id"] for other in spans[:number]):
+            problems.append("an id used twice")
+        found += [f"{span['span_id']}: {problem}" for problem in problems]
+    return found + list(_wrong_les(spans))
+
+
+def _broken(span: dict, by_id: dict[str, dict]) -> Iterator[str]:
+    name = semconv.SPAN_NAMES[span["kind"]]
+    if span["name"] != name:
+        yield f"a {span['kind']} is named {name}, not {span['name']}"
+    parent = by_id.get(span.get("parent_span_id"))
+    if parent is None:
+        if span["kind"] != "loop":
+            yield "its parent is not in the document"
+        return
+    start, end = _times(span)
+    parent_start, parent_end = _times(parent)
+    if not parent_start <= start <= end <= parent_end:
+        yield "not within its parent in time"
+
+
+def _times(span: dict) -> tuple[int, int]:
+    start = span["start_time"]
+    return parse_time(start), parse_time(span.get("end_time", start))
+
+
+def _wrong_les(spans: list[dict]) -> Iterator[str]:
+    """Compare with the definition, computed naively over all scores so far."""
+    so_far: list[float] = []
+    for span in spans:
+        attributes = span["attributes"]
+        if span["kind"] != "iteration" or semconv.LES_CUMULATIVE not in attributes:
+            continue
+        if semconv.LES_EFFECTIVENESS in attributes:
+            so_far.append(attributes[semconv.LES_EFFECTIVENESS])
+        expected = sum(so_far) / len(so_far) if so_far else 0.0
+        found = attributes[semconv.LES_CUMULATIVE]
+        # The effectivenesses were rounded, the mean was not made of rounded ones.
+        if abs(found - expected) > 1e-4:
+            yield f"{span['span_id']}: cumulative LES is {found:g}, not {expected:g}"
 
 
 @pytest.fixture(autouse=True)

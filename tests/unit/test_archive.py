@@ -1,8 +1,9 @@
 """The archive's sealed file: whole lines, whatever happens."""
 
-import multiprocessing
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -81,21 +82,22 @@ def test_a_pipe_in_the_place_of_the_file_is_refused(tmp_path):
         SealedFile(tmp_path / "traces.jsonl").append(b"{}")
 
 
-def _append_many(path: Path, writer: int) -> None:
-    file = SealedFile(path)
-    for number in range(50):
-        file.append(b"%d:%d:" % (writer, number) + b"x" * 20_000)
+APPEND_MANY = """
+import sys
+from pathlib import Path
+from loopotel_prom.archive.sealed import SealedFile
+file = SealedFile(Path(sys.argv[1]))
+for number in range(50):
+    file.append(b"%s:%d:" % (sys.argv[2].encode(), number) + b"x" * 20_000)
+"""
 
 
 def test_concurrent_processes_interleave_no_line(tmp_path):
     """Four processes write two hundred long lines; each comes out whole."""
     path = tmp_path / "traces.jsonl"
-    context = multiprocessing.get_context("spawn")
-    writers = [context.Process(target=_append_many, args=(path, n)) for n in range(4)]
-    for writer in writers:
-        writer.start()
-    for writer in writers:
-        writer.join()
+    command = [sys.executable, "-c", APPEND_MANY, str(path)]
+    writers = [subprocess.Popen([*command, str(n)]) for n in range(4)]
+    assert [writer.wait() for writer in writers] == [0] * 4
     lines = _lines(path)
     assert len(set(lines)) == len(lines) == 200
     assert {len(line.split(b":")[2]) for line in lines} == {20_000}

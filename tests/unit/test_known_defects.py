@@ -8,13 +8,13 @@ test_cli_validate.py, 16 (canned panels) with the dashboards.
 
 import asyncio
 import json
-import multiprocessing
+import subprocess
+import sys
 import time
 
 import pytest
 
 from loopotel_prom import LoopTracer, current_tracer, emit_iteration, trace_loop
-from loopotel_prom.archive.processor import ArchiveProcessor
 from loopotel_prom.errors import ConfigError
 from loopotel_prom.exporter import JsonlExporter, trajectory_from_trace
 from loopotel_prom.pipeline import Pipeline, install
@@ -132,22 +132,21 @@ def test_12_a_trajectory_has_no_null(new_run):
     assert not {"cost_usd", "latency_seconds"} & step.keys()
 
 
-def _run_loops(folder, writer):
-    sink = Pipeline([ArchiveProcessor(folder)])
-    for number in range(20):
-        with LoopTracer(
-            "code-repair", metadata={"x": "y" * 30_000}, pipeline=sink
-        ) as run:
-            run.emit_iteration(iteration=writer, goal_score=number / 20)
+RUN_LOOPS = """
+import sys
+import loopotel_prom
+loopotel_prom.configure(listen=None, archive=sys.argv[1])
+for number in range(20):
+    run = loopotel_prom.LoopTracer("code-repair", metadata={"x": "y" * 30_000})
+    with run:
+        run.emit_iteration(iteration=1, goal_score=number / 20)
+"""
 
 
 def test_15_concurrent_writers_interleave_no_document(tmp_path):
     """Long lines of three processes come out whole."""
-    context = multiprocessing.get_context("spawn")
-    writers = [context.Process(target=_run_loops, args=(tmp_path, n)) for n in range(3)]
-    for writer in writers:
-        writer.start()
-    for writer in writers:
-        writer.join()
+    command = [sys.executable, "-c", RUN_LOOPS, str(tmp_path)]
+    writers = [subprocess.Popen(command) for _ in range(3)]
+    assert [writer.wait() for writer in writers] == [0] * 3
     lines = (tmp_path / "traces.jsonl").read_text().splitlines()
     assert [validate_trace(json.loads(line))[0] for line in lines] == [True] * 60

@@ -2,7 +2,7 @@
 # installed outside it but Debian's prometheus package, by `make test`.
 
 .NOTPARALLEL:
-.PHONY: help demo test lint format build clean prometheus FORCE
+.PHONY: help demo test lint format bench build clean prometheus FORCE
 .DEFAULT_GOAL := help
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
@@ -32,6 +32,13 @@ format: .venv/.lint ## format the code and apply safe fixes
 	@.venv/bin/ruff check --fix-only .
 	@.venv/bin/ruff format .
 
+bench: .venv/.bench ## run every benchmark against its peer; ARGS="--quick"
+	@for file in benchmarks/bench_*.py; do \
+		name=$$(basename $$file .py); \
+		echo "==> $$name"; \
+		.venv/bin/python -m benchmarks.$$name $(ARGS) || exit 1; \
+	done
+
 build: .venv/.build ## build the sdist and the wheel into dist/
 	@echo "==> building dist/"
 	@rm -rf dist
@@ -47,10 +54,11 @@ clean: ## remove .venv, dist/ and all caches
 .venv/.demo: set = -e '.[loopgym]'
 .venv/.test: set = -e '.[loopgym,otlp]' --group test --group peer
 .venv/.lint: set = -e '.[loopgym,otlp]' --group lint
+.venv/.bench: set = -e '.[otlp]' --group peer
 .venv/.build: set = --group build
 
 # While .installing exists the packages may be half there; see `usable`.
-.venv/.demo .venv/.test .venv/.lint .venv/.build: pyproject.toml .venv/.made
+.venv/.demo .venv/.test .venv/.lint .venv/.bench .venv/.build: pyproject.toml .venv/.made
 	@echo "==> installing into .venv: $(set)"
 	@touch .venv/.installing
 	@$(pip) $(set)

@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -14,11 +15,15 @@ from loopotel_prom.metrics.catalogue import CATALOGUE
 
 _ROOT = Path(__file__).parents[2]
 _README = (_ROOT / "README.md").read_text()
-_BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_BLOCK = re.compile(r"^( *)```(\w+)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 
 
 def _blocks(language: str) -> list[str]:
-    return [body for name, body in _BLOCK.findall(_README) if name == language]
+    return [
+        textwrap.dedent(body)
+        for _, name, body in _BLOCK.findall(_README)
+        if name == language
+    ]
 
 
 def _shell(command: str, folder: Path) -> str:
@@ -35,13 +40,15 @@ def _shell(command: str, folder: Path) -> str:
     return run.stdout
 
 
-def test_the_first_example_prints_what_it_shows(tmp_path, free_port):
+def test_its_examples_do_what_it_shows(tmp_path, free_port):
     """The program, its output, and the command after it, in that order."""
     port = str(free_port())
-    (program,) = _blocks("python")
+    program, inside = _blocks("python")
     (expected,) = _blocks("text")
     (tmp_path / "example.py").write_text(program.replace("10110", port))
     assert _shell(f"{sys.executable} example.py", tmp_path) == expected
+    (tmp_path / "inside.py").write_text(inside)
+    assert _shell(f"{sys.executable} -W error inside.py", tmp_path) == ""
     validate, _, output = _blocks("console")[0].partition("\n")
     command = validate.replace(
         "$ loopotel-prom", f"{sys.executable} -m loopotel_prom.cli"

@@ -5,7 +5,7 @@ What does the tracer cost the loop?
 span with the same attributes and events; at the 10th and at the 1,000,000th
 iteration; with and without metrics and archive; disabled; and in memory.
 
-Run: ``python -m benchmarks.emit [--quick]``
+Run: ``python -m benchmarks.bench_emit [--quick]``
 """
 
 import argparse

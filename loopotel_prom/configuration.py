@@ -6,12 +6,12 @@ when they are built, so that importing the package stays cheap.
 """
 
 import os
-import threading
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 from weakref import WeakKeyDictionary
 
 from loopotel_prom import pipeline
+from loopotel_prom.errors import ConfigError
 from loopotel_prom.health import Health
 from loopotel_prom.pipeline import Pipeline, Processor
 from loopotel_prom.settings import (
@@ -44,7 +44,7 @@ class Configuration:
 
     def __init__(
         self,
-        what: tuple[object, ...],
+        what: "_What",
         archive: str | None,
         endpoint: "Endpoint | None",
         installed: Pipeline,
@@ -52,20 +52,34 @@ class Configuration:
         self._what = what
         self._endpoint = endpoint
         self._pipeline = installed
+        self._health = installed.health
         self.url = None if endpoint is None else endpoint.url
         self.archive = archive
 
-    def drain(self, timeout_seconds: float) -> bool:
+    def drain(self, timeout_seconds: float, *, since: int | None = None) -> bool:
         """
         Wait for one more scrape, so that Prometheus sees how things ended.
 
+        Args:
+            timeout_seconds: How long to wait.
+            since: What `scrapes_begun` gave when there was nothing more to come;
+                by default, that is now.
+
         Returns:
-            True once a scrape that began after this call has been answered;
-            False if none came in time, or there is no endpoint.
+            True once a scrape that began after that has been answered; False if
+            none came in time, or there is no endpoint.
         """
         if self._endpoint is None:
             return False
-        return self._endpoint.wait_for_scrape(timeout_seconds)
+        return self._endpoint.wait_for_scrape(timeout_seconds, since=since)
+
+    def scrapes_begun(self) -> int:
+        """Give the number of scrapes so far; 0 without an endpoint."""
+        return 0 if self._endpoint is None else self._endpoint.scrapes_begun()
+
+    def failures(self) -> int:
+        """Give the number of finished runs that the archive failed to take."""
+        return self._health.processor_failures().get("ArchiveProcessor", 0)
 
     def close(self) -> None:
         """
@@ -74,7 +88,22 @@ class Configuration:
         Tracers go back to the default pipeline. The metrics stay registered:
         a counter does not go back while the process lives.
         """
-        _close(self)
+        with pipeline.wiring_lock():
+            if _process.current is self:
+                _process.current = None
+                pipeline.install(None)
+                self._retire()
+
+    def _give_endpoint(self) -> "Endpoint | None":
+        """Hand the endpoint over to the configuration that follows."""
+        endpoint, self._endpoint = self._endpoint, None
+        return endpoint
+
+    def _retire(self) -> None:
+        endpoint = self._give_endpoint()
+        if endpoint is not None:
+            endpoint.close()
+        self._pipeline.close()
 
     def _disown(self) -> None:
         """Leave the endpoint to the parent, in a forked child."""
@@ -99,7 +128,6 @@ class _Process:
     """What this process has set up."""
 
     def __init__(self) -> None:
-        self.lock = threading.RLock()
         self.current: Configuration | None = None
         self.health = Health()
         # One set of counters for each registry, however often configured.
@@ -111,7 +139,6 @@ class _Process:
 
     def _after_fork(self) -> None:
         """Start clean in a child: its own counts, no endpoint, no held lock."""
-        self.lock = threading.RLock()
         self.health.after_fork()
         for metrics in list(self.metrics.values()):
             metrics.after_fork()
@@ -168,36 +195,31 @@ def configure(
         linger_seconds=linger_seconds,
     )
     what = (disabled, settings, REGISTRY if registry is None else registry)
-    with _process.lock:
+    with pipeline.wiring_lock():
         current = _process.current
         if current is not None and current._what == what:  # noqa: SLF001 - of this module
             return current
+        # The new first: if it cannot be, the old goes on.
+        _process.current = new = _disabled(what) if disabled else _set_up(what, current)
         if current is not None:
-            _close(current)
-        _process.current = _disabled(what) if disabled else _set_up(what)
-        return _process.current
+            current._retire()  # noqa: SLF001 - of this module
+        return new
 
 
-def _disabled(what: tuple[bool, Settings, "CollectorRegistry"]) -> Configuration:
+_What = tuple[bool, Settings, "CollectorRegistry"]
+
+
+def _disabled(what: _What) -> Configuration:
     installed = Pipeline(disabled=True)
     pipeline.install(installed)
     return Configuration(what, None, None, installed)
 
 
-def _set_up(what: tuple[bool, Settings, "CollectorRegistry"]) -> Configuration:
+def _set_up(what: _What, current: Configuration | None) -> Configuration:
     _, settings, registry = what
-    endpoint = _endpoint(settings, registry)
-    processors: list[Processor] = []
-    if settings.archive is not None:
-        from pathlib import Path  # noqa: PLC0415 - imported when needed
-
-        from loopotel_prom.archive.processor import (  # noqa: PLC0415 - imported when needed
-            ArchiveProcessor,
-        )
-
-        # The archive first: what is on a page should be on disk.
-        processors.append(ArchiveProcessor(Path(settings.archive)))
-    processors.append(_metrics(settings, registry))
+    # The archive first: what is on a page should be on disk.
+    processors = [*_archive(settings), _metrics(settings, registry)]
+    endpoint = _endpoint(what, current)
     installed = Pipeline(
         processors, health=_process.health, parent=parent_of(os.environ)
     )
@@ -205,7 +227,29 @@ def _set_up(what: tuple[bool, Settings, "CollectorRegistry"]) -> Configuration:
     return Configuration(what, settings.archive, endpoint, installed)
 
 
-def _endpoint(settings: Settings, registry: "CollectorRegistry") -> "Endpoint | None":
+def _archive(settings: Settings) -> list[Processor]:
+    if settings.archive is None:
+        return []
+    from pathlib import Path  # noqa: PLC0415 - imported when needed
+
+    from loopotel_prom.archive.processor import (  # noqa: PLC0415 - imported when needed
+        ArchiveProcessor,
+    )
+
+    processor = ArchiveProcessor(Path(settings.archive))
+    try:
+        processor.prepare()
+    except OSError as error:
+        raise ConfigError(
+            f"archive {settings.archive}: {error.strerror or error}; choose a folder"
+            " that can be written to"
+        ) from error
+    return [processor]
+
+
+def _endpoint(what: _What, current: Configuration | None) -> "Endpoint | None":
+    """Open the endpoint, or take over the current one if it is the same."""
+    _, settings, registry = what
     if settings.listen is None:
         return None
     from loopotel_prom.web import (  # noqa: PLC0415 - imported when needed
@@ -213,11 +257,23 @@ def _endpoint(settings: Settings, registry: "CollectorRegistry") -> "Endpoint | 
         parse_address,
     )
 
-    return Endpoint(parse_address(settings.listen), registry)
+    address = parse_address(settings.listen)
+    if current is not None:
+        _, before, shown = current._what  # noqa: SLF001 - of this module
+        if before.listen == settings.listen and shown is registry:
+            return current._give_endpoint()  # noqa: SLF001 - of this module
+        if before.listen == settings.listen and address.port:
+            # The same port for another registry: both cannot have it.
+            current._retire()  # noqa: SLF001 - of this module
+    return Endpoint(address, registry)
 
 
 def _metrics(settings: Settings, registry: "CollectorRegistry") -> "MetricsProcessor":
     """Give the registry's metrics, registering them at the first call."""
+    from prometheus_client import (  # noqa: PLC0415 - imported when needed
+        CollectorRegistry,
+    )
+
     from loopotel_prom.metrics import (  # noqa: PLC0415 - imported when needed
         MetricsProcessor,
     )
@@ -225,33 +281,32 @@ def _metrics(settings: Settings, registry: "CollectorRegistry") -> "MetricsProce
         LoopCollector,
     )
 
-    with _process.lock:
+    if not isinstance(registry, CollectorRegistry):
+        raise ConfigError(
+            f"registry must be a prometheus_client CollectorRegistry, got {registry!r}"
+        )
+    with pipeline.wiring_lock():
         metrics = _process.metrics.get(registry)
-        if metrics is None:
-            metrics = MetricsProcessor(
-                health=_process.health,
-                max_concurrent_runs=settings.max_concurrent_runs,
-                linger_seconds=settings.linger_seconds,
-            )
-            registry.register(LoopCollector(metrics.snapshot))
-            _process.metrics[registry] = metrics
-        else:
+        if metrics is not None:
             metrics.limit(
                 max_concurrent_runs=settings.max_concurrent_runs,
                 linger_seconds=settings.linger_seconds,
             )
+            return metrics
+        metrics = MetricsProcessor(
+            health=_process.health,
+            max_concurrent_runs=settings.max_concurrent_runs,
+            linger_seconds=settings.linger_seconds,
+        )
+        try:
+            registry.register(LoopCollector(metrics.snapshot))
+        except ValueError as error:
+            raise ConfigError(
+                f"the registry has a metric of ours already: {error}; give configure"
+                " a registry of its own"
+            ) from error
+        _process.metrics[registry] = metrics
         return metrics
-
-
-def _close(configuration: Configuration) -> None:
-    with _process.lock:
-        if _process.current is not configuration:
-            return
-        _process.current = None
-        pipeline.install(None)
-    if configuration._endpoint is not None:  # noqa: SLF001 - of this module
-        configuration._endpoint.close()  # noqa: SLF001 - of this module
-    configuration._pipeline.close()  # noqa: SLF001 - of this module
 
 
 def _default() -> Pipeline:

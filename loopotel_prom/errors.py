@@ -55,12 +55,12 @@ class MissingExtraError(LoopotelError, ImportError):
     An optional dependency is not installed.
 
     Attributes:
-        extra: The extra that brings it.
+        extra: The extra that brings it, where it can be installed at all.
     """
 
     def __init__(self, what: str, *, extra: str, reason: str = "") -> None:
-        super().__init__(
-            f"{what} is not installed; install loopotel-prom[{extra}]"
-            + (f" ({reason})" if reason else "")
-        )
+        hint = f"install loopotel-prom[{extra}]"
+        if reason:
+            hint = f"it cannot be: {reason}"
+        super().__init__(f"{what} is not installed; {hint}")
         self.extra = extra

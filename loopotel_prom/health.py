@@ -43,11 +43,13 @@ class Health:
             first = self._processor_failures[processor] == 1
         if first:
             _log().error(
-                "%s failed and was passed over; the loop goes on"
+                "%s failed and was passed over; the loop goes on: %s: %s"
                 " (logged once, counted in loopotel_processor_failures_total)",
                 processor,
-                exc_info=error,
+                type(error).__name__,
+                error,
             )
+            _log().debug("%s failed here", processor, exc_info=error)
 
     def after_fork(self) -> None:
         """Start at zero in a forked child, with a lock of its own."""

@@ -140,6 +140,16 @@ class _Installation:
 _installation = _Installation()
 
 
+def wiring_lock() -> threading.RLock:
+    """
+    Give the lock of all wiring.
+
+    The configuration takes it too: with one of its own, a loop that makes the
+    default pipeline and a thread that configures could wait for each other.
+    """
+    return _installation.lock
+
+
 def install(pipeline: Pipeline | None) -> None:
     """Make `pipeline` the process's own; None goes back to the default."""
     with _installation.lock:

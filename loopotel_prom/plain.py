@@ -11,7 +11,6 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from datetime import date
-from itertools import islice
 from numbers import Integral, Number
 from typing import Any, TypeAlias
 
@@ -21,7 +20,18 @@ MAX_TEXT = 65_536
 _MAX_DEPTH = 32
 _MAX_NODES = 10_000
 _MAX_INTEGER = 2**63 - 1
+# What stands for the rest of a list or a mapping that was cut.
+_CUT = "…"
+_REST = ("…", "<cut>")
 _SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def type_name(kind: type) -> str:
+    """Name a class, even one whose metaclass would rather not."""
+    try:
+        return type.__dict__["__qualname__"].__get__(kind)  # type: ignore[no-any-return]
+    except Exception:  # noqa: BLE001 - a stranger's metaclass may raise anything
+        return "object"
 
 
 def text(value: object, *, limit: int = MAX_TEXT) -> str:
@@ -33,10 +43,11 @@ def text(value: object, *, limit: int = MAX_TEXT) -> str:
     """
     try:
         if type(value) is not str:
-            # A subclass of str may override anything; take the text alone.
-            value = str.__str__(value) if isinstance(value, str) else str(value)
+            # A subclass of str may override anything; take the text alone. What
+            # __str__ gives may be one, too.
+            value = str.__str__(value if isinstance(value, str) else str(value))
     except Exception:  # noqa: BLE001 - a stranger's methods may raise anything
-        return f"<{type(value).__name__}>"
+        return f"<{type_name(type(value))}>"
     if len(value) > limit:
         value = value[: limit - 1] + "…"
     return value if value.isascii() else _SURROGATE.sub("\ufffd", value)
@@ -77,16 +88,15 @@ def plain(value: object) -> JSON:
     Sets become lists, keys become text, numbers that JSON cannot carry become
     text, any other object becomes its ``str``.
     """
-    try:
-        return _Copy().of(value, 0)
-    except Exception:  # noqa: BLE001 - a stranger's methods may raise anything
-        return f"<{type(value).__name__}>"
+    return _Copy().of(value, 0)
 
 
 def plain_mapping(value: object) -> dict[str, Any]:
-    """Copy a mapping as `plain` does; anything else gives an empty one."""
+    """Copy a mapping as `plain` does; anything else becomes its only value."""
     copy = plain(value)
-    return copy if isinstance(copy, dict) else {}
+    if isinstance(copy, dict):
+        return copy
+    return {} if copy is None else {"value": copy}
 
 
 class _Copy:
@@ -99,6 +109,12 @@ class _Copy:
 
     def of(self, value: object, depth: int) -> JSON:
         self._nodes += 1
+        try:
+            return self._of(value, depth)
+        except Exception:  # noqa: BLE001 - a stranger's methods may raise anything
+            return f"<{type_name(type(value))}>"
+
+    def _of(self, value: object, depth: int) -> JSON:
         if value is None or value is True or value is False:
             return value
         if isinstance(value, str):
@@ -106,7 +122,7 @@ class _Copy:
         if isinstance(value, Number):
             return _scalar(value)
         if isinstance(value, date):
-            return value.isoformat()
+            return text(value.isoformat())
         if isinstance(value, Mapping | list | tuple | set | frozenset):
             return self._container(value, depth)
         return text(value)
@@ -114,20 +130,19 @@ class _Copy:
     def _container(self, value: Mapping[Any, Any] | Iterable[Any], depth: int) -> JSON:
         if depth >= _MAX_DEPTH:
             return "<too deep>"
-        try:
-            if isinstance(value, Mapping):
-                return {
-                    text(key, limit=256): self.of(item, depth + 1)
-                    for key, item in self._within_budget(value.items())
-                }
-            return [self.of(item, depth + 1) for item in self._within_budget(value)]
-        except Exception:  # noqa: BLE001 - a stranger's iterator may raise anything
-            return f"<{type(value).__name__}>"
+        if isinstance(value, Mapping):
+            return {
+                text(key, limit=256): self.of(item, depth + 1)
+                for key, item in self._within_budget(value.items(), _REST)
+            }
+        items = self._within_budget(value, _CUT)
+        return [self.of(item, depth + 1) for item in items]
 
-    def _within_budget(self, items: Iterable[Any]) -> Iterable[Any]:
-        """Stop when the copy has taken its share of nodes, however nested."""
-        for item in islice(items, _MAX_NODES):
+    def _within_budget(self, items: Iterable[Any], mark: Any) -> Iterable[Any]:
+        """Stop, with a mark, when the copy has had its share, however nested."""
+        for item in items:
             if self._nodes >= _MAX_NODES:
+                yield mark
                 return
             yield item
 

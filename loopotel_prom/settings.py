@@ -17,6 +17,9 @@ from loopotel_prom.pipeline import Parent
 
 T = TypeVar("T")
 
+# More than anyone can watch; each takes nine series.
+_MOST_RUNS = 1000
+
 DEFAULT_LISTEN = "127.0.0.1:10110"
 
 _YES = ("1", "true", "yes", "on")
@@ -52,14 +55,32 @@ class Settings(Struct, frozen=True, kw_only=True):
     linger_seconds: float = 300.0
 
     def __post_init__(self) -> None:
-        if self.max_concurrent_runs < 0:
-            raise ConfigError(
-                f"max_concurrent_runs must be 0 or more, got {self.max_concurrent_runs}"
-            )
-        if not self.linger_seconds >= 0:
-            raise ConfigError(
-                f"linger_seconds must be 0 or more, got {self.linger_seconds}"
-            )
+        _check(
+            "max_concurrent_runs",
+            self.max_concurrent_runs,
+            type(self.max_concurrent_runs) is int
+            and 0 <= self.max_concurrent_runs <= _MOST_RUNS,
+            f"a whole number from 0 to {_MOST_RUNS}",
+        )
+        _check(
+            "linger_seconds",
+            self.linger_seconds,
+            type(self.linger_seconds) in (int, float) and self.linger_seconds >= 0,
+            "seconds from 0 up",
+        )
+        _check("listen", self.listen, _is_text(self.listen), "HOST:PORT or None")
+        _check("archive", self.archive, _is_text(self.archive), "a folder or None")
+
+
+def _check(name: str, value: object, good: bool, wanted: str) -> None:  # noqa: FBT001 - the verdict
+    if not good:
+        raise ConfigError(f"{name} must be {wanted}, got {value!r}")
+
+
+def _is_text(value: object) -> bool:
+    if value is None:
+        return True
+    return isinstance(value, str) and bool(value) and value.isprintable()
 
 
 def read_settings(
@@ -91,11 +112,11 @@ def read_settings(
         except ValueError as error:
             raise ConfigError(f"{variable}: {raw!r} is no {read.__name__}") from error
 
-    if not isinstance(archive, Unset) and archive is not None:
+    if isinstance(archive, os.PathLike):
         archive = os.fspath(archive)
     return Settings(
         listen=pick("listen", listen, _text_or_none, default.listen),
-        archive=pick("archive", archive, _text_or_none, default.archive),
+        archive=_absolute(pick("archive", archive, _text_or_none, default.archive)),
         max_concurrent_runs=pick(
             "max_concurrent_runs", max_concurrent_runs, int, default.max_concurrent_runs
         ),
@@ -103,6 +124,13 @@ def read_settings(
             "linger_seconds", linger_seconds, float, default.linger_seconds
         ),
     )
+
+
+def _absolute(folder: T) -> T | str:
+    """Fix a folder where it is: a program may change its own later."""
+    if not isinstance(folder, str) or not folder:
+        return folder
+    return os.path.abspath(folder)  # noqa: PTH100 - pathlib is a fifth of the import
 
 
 def is_disabled(environment: Mapping[str, str]) -> bool:

@@ -15,7 +15,17 @@ _PACKAGE = "loopotel_prom"
 # From the bottom up. A unit is the first name after `loopotel_prom.`; it may
 # import itself, every unit of a lower layer, and what SIDEWAYS adds.
 LAYERS = {
-    "core": ("errors", "les", "ltf", "plain", "rfc3339", "semconv", "span", "version"),
+    "core": (
+        "errors",
+        "les",
+        "ltf",
+        "plain",
+        "rfc3339",
+        "semconv",
+        "span",
+        "termination",
+        "version",
+    ),
     "run time": ("health", "pipeline", "testing", "tracer"),
     "sinks": ("archive", "metrics", "otlp"),
     "jobs": ("exporter", "validate"),

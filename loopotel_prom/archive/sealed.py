@@ -3,6 +3,8 @@
 import fcntl
 import os
 import stat
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +12,19 @@ from pathlib import Path
 from loopotel_prom.errors import ArchiveError
 
 _CLOEXEC = os.O_CLOEXEC
+# An append takes microseconds; who holds the lock this long has stopped.
+LOCK_SECONDS = 5.0
+_POLL_SECONDS = 0.001
+
+
+class _Held(threading.local):
+    """The files that this thread is appending to."""
+
+    def __init__(self) -> None:
+        self.paths: set[Path] = set()
+
+
+_held = _Held()
 
 
 class SealedFile:
@@ -37,31 +52,47 @@ class SealedFile:
         Raises:
             ArchiveError: The write failed; the file is as it was before.
         """
+        if self.path in _held.paths:
+            # A signal handler, inside an append of this very thread.
+            raise self._error("this thread is appending already")
         try:
-            self._make_folder()
+            self.prepare()
             with self._locked(), self._opened() as file:
                 _append(file, line + b"\n")
         except OSError as error:
-            raise ArchiveError(
-                f"cannot append: {error.strerror or error}",
-                path=str(self.path),
-                hint="check its folder, the space on its disk and its permissions",
-            ) from error
+            raise self._error(error.strerror or str(error)) from error
 
-    def _make_folder(self) -> None:
+    def prepare(self) -> None:
+        """
+        Make the folder, and see that the file can be one.
+
+        Raises:
+            OSError: Something else is in its place.
+        """
         folder = self.path.parent
         if not folder.is_dir():
             # Traces hold what agents were told; nobody else's business.
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if self.path.exists() and not self.path.is_file():
+            raise OSError(None, "not a regular file")
+
+    def _error(self, reason: str) -> ArchiveError:
+        return ArchiveError(
+            f"cannot append: {reason}",
+            path=str(self.path),
+            hint="check its folder, the space on its disk and its permissions",
+        )
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | _CLOEXEC
         lock = os.open(self._lock_path, flags, 0o600)
+        _held.paths.add(self.path)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            _wait_for(lock)
             yield
         finally:
+            _held.paths.discard(self.path)
             os.close(lock)
 
     @contextmanager
@@ -75,6 +106,22 @@ class SealedFile:
             yield file
         finally:
             os.close(file)
+
+
+def _wait_for(lock: int) -> None:
+    """Take the lock; a loop at its end must not wait for ever."""
+    deadline = time.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise OSError(
+                    None, f"another process has held the lock for {LOCK_SECONDS:g} s"
+                ) from None
+            time.sleep(_POLL_SECONDS)
+        else:
+            return
 
 
 def _append(file: int, line: bytes) -> None:

@@ -5,6 +5,7 @@ Exit codes: 0 good, 1 bad data, 2 bad usage. An error is one line on standard
 error; errors become lines and codes here and nowhere else.
 """
 
+import io
 import sys
 from typing import Annotated
 
@@ -54,9 +55,20 @@ app.command()(validate)
 
 def main() -> None:
     """Run the command line; exits the process."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal that has no arrow still gets its line.
+            stream.reconfigure(errors="replace")
     try:
         app()
     except LoopotelError as error:
-        typer.echo(f"loopotel-prom: {error}", err=True)
-        bad_usage = isinstance(error, ConfigError | MissingExtraError)
-        sys.exit(2 if bad_usage else 1)
+        _fail(
+            str(error), 2 if isinstance(error, ConfigError | MissingExtraError) else 1
+        )
+    except OSError as error:
+        _fail(f"{error.filename or 'output'}: {error.strerror or error}", 1)
+
+
+def _fail(message: str, code: int) -> None:
+    typer.echo(f"loopotel-prom: {message}", err=True)
+    sys.exit(code)

@@ -1,13 +1,15 @@
 """The command `loopotel-prom demo`: real LoopGym loops, live."""
 
+import math
 import queue
 import random
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import typer
 
@@ -19,7 +21,8 @@ from loopotel_prom.cli.demo_report import (
     TextFace,
     episode_of,
 )
-from loopotel_prom.configuration import configure
+from loopotel_prom.configuration import Configuration, configure
+from loopotel_prom.errors import ArchiveError, ConfigError
 from loopotel_prom.integrations.loopgym import (
     environment_ids,
     make_environment,
@@ -55,7 +58,11 @@ def demo(
     seed: Annotated[int, typer.Option(help="Seed of the first episode.")] = 0,
     drain: Annotated[
         float,
-        typer.Option(min=0.0, help="At the end, wait this long for one more scrape."),
+        typer.Option(
+            min=0.0,
+            max=86_400.0,
+            help="At the end, wait this long for one more scrape.",
+        ),
     ] = 0.0,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print JSON lines: episodes, then a summary.")
@@ -71,17 +78,57 @@ def demo(
     iteration shows on /metrics as it happens, each finished run becomes an LTF
     document in the archive.
     """
+    think, drain = _seconds("--think", think), _seconds("--drain", drain)
     plan = _Plan(episodes, seed)
-    with configure(listen=listen, archive=archive) as configuration:
+    with configure(listen=listen, archive=archive) as configuration, _Stop() as stop:
         face: Face = JsonFace() if as_json else TextFace(quiet=quiet)
         face.begin(configuration)
         summary = Summary()
-        for episode in _run_all(plan, concurrency, think):
+        for episode in _run_all(plan, concurrency, think, stop):
             summary.add(episode)
             face.episode(episode)
-        if drain > 0:
-            configuration.drain(drain)
-        face.end(summary, archive)
+        _drain(configuration, drain, stop)
+        unwritten = configuration.failures()
+        face.end(summary, archive, unwritten)
+    if unwritten:
+        raise ArchiveError(
+            f"{unwritten} documents could not be written",
+            path=str(archive),
+            hint="check the space on its disk and its permissions",
+        )
+
+
+def _seconds(option: str, value: float) -> float:
+    if not math.isfinite(value):
+        raise ConfigError(f"{option} must be a number of seconds, got {value}")
+    return value
+
+
+def _drain(configuration: Configuration, seconds: float, stop: "_Stop") -> None:
+    """Wait for one more scrape, in turns short enough to be interrupted."""
+    deadline = time.monotonic() + seconds
+    begun = configuration.scrapes_begun()
+    while not stop.is_set() and time.monotonic() < deadline:
+        if configuration.drain(_POLL_SECONDS, since=begun):
+            return
+
+
+class _Stop(threading.Event):
+    """Set by Ctrl-C and SIGTERM: what runs is finished, then summed up."""
+
+    def __enter__(self) -> Self:
+        self._before = {
+            number: signal.signal(number, self._on_signal)
+            for number in (signal.SIGINT, signal.SIGTERM)
+        }
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        self.set()
 
 
 class _Plan:
@@ -125,10 +172,11 @@ class _Thinking:
         return getattr(self._env, name)
 
 
-def _run_all(plan: _Plan, concurrency: int, think: float) -> Iterator[Episode]:
-    """Run the plan in threads; give each episode as it ends. Ctrl-C ends it."""
+def _run_all(
+    plan: _Plan, concurrency: int, think: float, stop: threading.Event
+) -> Iterator[Episode]:
+    """Run the plan in threads, until it ends or `stop` is set."""
     ended: queue.Queue[Episode | BaseException | None] = queue.Queue()
-    stop = threading.Event()
 
     def work() -> None:
         try:
@@ -139,23 +187,14 @@ def _run_all(plan: _Plan, concurrency: int, think: float) -> Iterator[Episode]:
         finally:
             ended.put(None)
 
-    # SIGTERM ends it as Ctrl-C does: what runs is finished, then summed up.
-    def on_signal(_number: int, _frame: FrameType | None) -> None:
-        stop.set()
-
-    before = {
-        number: signal.signal(number, on_signal)
-        for number in (signal.SIGINT, signal.SIGTERM)
-    }
     threads = [threading.Thread(target=work, daemon=True) for _ in range(concurrency)]
+    for thread in threads:
+        thread.start()
     try:
-        for thread in threads:
-            thread.start()
         yield from _until_all_done(ended, len(threads))
-    finally:
+    except BaseException:
         stop.set()
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        raise
 
 
 def _until_all_done(

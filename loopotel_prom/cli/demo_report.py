@@ -1,6 +1,7 @@
 """What the demo tells: a line an episode, a table at the end."""
 
 import json
+import sys
 import time
 from collections import defaultdict
 from dataclasses import asdict, dataclass, field
@@ -100,7 +101,7 @@ class Face:
     def episode(self, episode: Episode) -> None:
         """Tell of an episode that has ended."""
 
-    def end(self, summary: Summary, archive: Path) -> None:
+    def end(self, summary: Summary, archive: Path, unwritten: int) -> None:
         """Sum up."""
 
 
@@ -135,7 +136,7 @@ class TextFace(Face):
             markup=False,
         )
 
-    def end(self, summary: Summary, archive: Path) -> None:
+    def end(self, summary: Summary, archive: Path, unwritten: int) -> None:
         """Sum up."""
         table = Table(
             title=f"{summary.runs} runs in {summary.seconds:.1f} s", box=box.SIMPLE
@@ -154,11 +155,14 @@ class TextFace(Face):
             )
         self._console.print()
         self._console.print(table)
-        self._console.print(
-            f"documents in {archive}/traces.jsonl;"
-            f" check them: loopotel-prom validate {archive}/traces.jsonl",
-            markup=False,
-        )
+        if not unwritten:
+            command = Path(sys.argv[0])
+            program = command if command.name == "loopotel-prom" else "loopotel-prom"
+            self._console.print(
+                f"documents in {archive}/traces.jsonl;"
+                f" check them: {program} validate {archive}/traces.jsonl",
+                markup=False,
+            )
 
 
 class JsonFace(Face):
@@ -173,7 +177,7 @@ class JsonFace(Face):
         """Tell of an episode that has ended."""
         self._print(event="episode", **asdict(episode))
 
-    def end(self, summary: Summary, archive: Path) -> None:
+    def end(self, summary: Summary, archive: Path, unwritten: int) -> None:
         """Sum up."""
         loops = {
             name: {
@@ -190,6 +194,7 @@ class JsonFace(Face):
             runs=summary.runs,
             seconds=round(summary.seconds, 3),
             archive=f"{archive}/traces.jsonl",
+            unwritten=unwritten,
             loops=loops,
         )
 

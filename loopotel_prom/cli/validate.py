@@ -31,7 +31,9 @@ def validate(
     *,
     max_line_bytes: Annotated[
         int,
-        typer.Option(min=1, help="Report a document longer than this unread."),
+        typer.Option(
+            min=1, max=2**32, help="Report a document longer than this unread."
+        ),
     ] = MAX_LINE_BYTES,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object a verdict.")

@@ -61,14 +61,19 @@ def _reread(data: bytes) -> Any:
         raise DocumentError("not UTF-8", offset=error.start) from error
     try:
         return json.loads(text, parse_constant=_refuse)
+    except DocumentError:
+        raise
     except json.JSONDecodeError as error:
         offset = len(text[: error.pos].encode())
-        reason = error.msg[0].lower() + error.msg[1:]
+        reason = error.msg[0].lower() + error.msg[1:].partition(" (")[0]
         if not text[error.pos :].strip():
             reason = "ends in the middle"
         raise DocumentError(f"not JSON: {reason}", offset=offset) from error
     except RecursionError as error:
         raise DocumentError("nested too deeply") from error
+    except ValueError as error:
+        # Python reads no number of more than 4,300 digits.
+        raise DocumentError("not JSON that can be read: a number too long") from error
 
 
 def _refuse(constant: str) -> None:

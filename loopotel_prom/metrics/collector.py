@@ -9,9 +9,17 @@ from prometheus_client.core import (
     HistogramMetricFamily,
 )
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Exemplar as PrometheusExemplar
 
 from loopotel_prom.metrics.catalogue import CATALOGUE, Metric
-from loopotel_prom.metrics.snapshot import Family, HistogramValue, Snapshot
+from loopotel_prom.metrics.exposition import upper_bounds
+from loopotel_prom.metrics.snapshot import (
+    Exemplar,
+    Family,
+    HistogramValue,
+    Sample,
+    Snapshot,
+)
 
 
 class LoopCollector(Collector):
@@ -49,25 +57,48 @@ def _family(metric: Metric) -> PrometheusMetric:
 def _filled(family: Family) -> PrometheusMetric:
     metric = family.metric
     result = _family(metric)
-    bounds = (*(str(float(bound)) for bound in metric.buckets), "+Inf")
-    for labels, value in family.samples:
-        if isinstance(value, HistogramValue):
-            _add_histogram(result, metric, labels, value, bounds)
+    for sample in family.samples:
+        named = dict(zip(metric.label_names, sample.labels, strict=True))
+        if isinstance(sample.value, HistogramValue):
+            _add_histogram(result, metric, named, sample.value)
         else:
-            named = dict(zip(metric.label_names, labels, strict=True))
-            result.add_sample(metric.name, named, value)
+            _add_scalar(result, metric, named, sample, sample.value)
     return result
+
+
+def _add_scalar(
+    result: PrometheusMetric,
+    metric: Metric,
+    named: dict[str, str],
+    sample: Sample,
+    value: float,
+) -> None:
+    # Anywhere but on a counter it would cost the whole page.
+    exemplar = _exemplar(sample.exemplar) if metric.type == "counter" else None
+    result.add_sample(metric.name, named, value, exemplar=exemplar)
 
 
 def _add_histogram(
     result: PrometheusMetric,
     metric: Metric,
-    labels: tuple[str, ...],
+    named: dict[str, str],
     value: HistogramValue,
-    bounds: tuple[str, ...],
 ) -> None:
-    named = dict(zip(metric.label_names, labels, strict=True))
-    for bound, total in zip(bounds, value.cumulative, strict=True):
-        result.add_sample(f"{metric.name}_bucket", {**named, "le": bound}, total)
+    exemplars = value.exemplars or (None,) * len(value.cumulative)
+    buckets = zip(upper_bounds(metric), value.cumulative, exemplars, strict=True)
+    for bound, total, exemplar in buckets:
+        result.add_sample(
+            f"{metric.name}_bucket",
+            {**named, "le": bound},
+            total,
+            exemplar=_exemplar(exemplar),
+        )
     result.add_sample(f"{metric.name}_count", named, value.cumulative[-1])
     result.add_sample(f"{metric.name}_sum", named, value.sum)
+
+
+def _exemplar(exemplar: Exemplar | None) -> PrometheusExemplar | None:
+    if exemplar is None or not exemplar.is_valid:
+        return None
+    labels = {"trace_id": exemplar.trace_id}
+    return PrometheusExemplar(labels, exemplar.value, exemplar.time_seconds)

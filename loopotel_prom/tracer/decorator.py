@@ -8,6 +8,7 @@ from typing import Any, ParamSpec, TypeVar, cast
 from loopotel_prom.les import DEFAULT_GOAL_TARGET
 from loopotel_prom.tracer.context import Activation
 from loopotel_prom.tracer.run import LoopTracer
+from loopotel_prom.tracer.values import goal_target_of, loop_name_of
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -30,9 +31,13 @@ def trace_loop(
     tracer and `emit_iteration` reports to it. The finished run goes to the
     pipeline, and with it to the archive.
 
+    A generator that is closed before its end is a failure, by GeneratorExit.
+
     Raises:
-        ConfigError: On the first call, if a value cannot work.
+        ConfigError: The loop name or the target cannot work.
     """
+    loop_name_of(loop_name)
+    goal_target_of(goal_target)
 
     def tracer() -> LoopTracer:
         return LoopTracer(

@@ -1,35 +1,35 @@
 """`LoopTracer`: one run of a loop, from its first iteration to its outcome."""
 
-import os
-import threading
 import time
 from collections.abc import Iterable
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
-from weakref import WeakValueDictionary
 
 from loopotel_prom import ltf, semconv
-from loopotel_prom.les import DEFAULT_GOAL_TARGET, RunningLes
+from loopotel_prom.les import DEFAULT_GOAL_TARGET
 from loopotel_prom.pipeline import Parent, Pipeline, installed
 from loopotel_prom.plain import plain_mapping, text
-from loopotel_prom.span import ChildSpan, Event, IterationSpan, RunSpan
+from loopotel_prom.span import Event, RunSpan
+from loopotel_prom.tracer import open_runs
 from loopotel_prom.tracer.clock import Clock
 from loopotel_prom.tracer.context import Activation, current_tracer
 from loopotel_prom.tracer.ids import RANDOM_IDS, IdSource
+from loopotel_prom.tracer.recording import Recording
 from loopotel_prom.tracer.step import Step
 from loopotel_prom.tracer.values import (
+    MAX_LATENCY_MS,
     Values,
     goal_target_of,
     identifier,
     loop_name_of,
     moment_of,
     trace_id_of,
+    truth,
+    type_name,
     unix_ns_of,
 )
 
-# A run told to have been interrupted more often than this is told so often.
-_MAX_INTERVENTIONS = 100
 _NOTHING: tuple[str, ...] = ()
 _NO_ATTRIBUTES: dict[str, Any] = {}
 _TOO_MANY = 2**63
@@ -45,8 +45,10 @@ class LoopTracer:
     report each iteration: with `iteration`, which measures it and takes workers
     and evaluators, or with `emit_iteration` once it is over. The run starts on
     entering (or with the first iteration, without a ``with``) and ends on leaving
-    (or with `finish`). An exception that leaves the block ends the run as a
-    failure and goes on untouched.
+    (or with `finish`); one that is dropped without an end is ended as abandoned.
+    An exception that leaves the block ends the run as a failure and goes on
+    untouched. A tracer is one run: what is reported after its end is kept for
+    `build_trace` and counted, and goes no further.
 
     Thread-safe: iterations may be reported from several threads at once. In a
     forked child a tracer of the parent's does nothing: the run is the parent's.
@@ -73,44 +75,29 @@ class LoopTracer:
         ConfigError: The loop name, target, trace id or start cannot work.
     """
 
-    # Slots are read faster than a dictionary of this many names; the dictionary
-    # is there for what a program may want to hang on its tracer.
+    # Slots are read faster than a dictionary; the dictionary is there for what a
+    # program may want to hang on its tracer.
     __slots__ = (
         "__dict__",
         "__weakref__",
-        "_acquire",
         "_activations",
+        "_env_id",
         "_error_type",
         "_evaluator_id",
-        "_latest_number",
-        "_les",
-        "_lock",
-        "_monotonic_ns",
+        "_loop_name",
         "_name_was_cut",
-        "_new_span_id",
-        "_on_end",
-        "_open_steps",
         "_parent",
         "_pipeline",
-        "_release",
-        "_root_id",
+        "_recording",
         "_run",
-        "_spans",
-        "_start_ns",
         "_started",
-        "_tokens",
+        "_task_id",
         "_values",
-        "_wall_offset_ns",
         "_worker_id",
         "enabled",
-        "env_id",
-        "goal_target",
-        "loop_name",
         "metadata",
         "outcome",
-        "task_id",
         "termination_reason",
-        "trace_id",
     )
 
     def __init__(
@@ -132,43 +119,88 @@ class LoopTracer:
         ids: IdSource = RANDOM_IDS,
         strict: bool = False,
     ) -> None:
-        self.enabled = enabled
-        self.loop_name, self._name_was_cut = loop_name_of(loop_name)
-        self.env_id = identifier(env_id)
-        self.task_id = identifier(task_id)
-        self.goal_target = goal_target_of(goal_target)
-        self.trace_id = ids.trace_id() if trace_id is None else trace_id_of(trace_id)
+        # First of all: __del__ reads them, whatever fails below.
+        self._started = False
+        self._run: RunSpan | None = None
+        self.enabled = truth(enabled)
+        self._loop_name, self._name_was_cut = loop_name_of(loop_name)
+        self._env_id = identifier(env_id)
+        self._task_id = identifier(task_id)
         self.outcome = outcome
         self.termination_reason = termination_reason
         self.metadata: dict[str, Any] = {} if metadata is None else metadata
-        self._values = Values(strict=strict)
         self._pipeline = pipeline
-        self._monotonic_ns = clock.monotonic_ns
-        self._wall_offset_ns = clock.time_ns() - clock.monotonic_ns()
-        self._start_ns = (
-            self._now_ns() if started_at is None else unix_ns_of(started_at)
+        self._values = Values(strict=strict)
+        self._recording = Recording(
+            trace_id=ids.trace_id() if trace_id is None else trace_id_of(trace_id),
+            goal_target=goal_target_of(goal_target),
+            clock=clock,
+            ids=ids,
+            values=self._values,
         )
-        # Re-entrant: a signal handler may emit while an emit is under way.
-        self._use_lock(threading.RLock())
-        self._new_span_id = ids.span_id
-        self._root_id = ids.span_id()
-        self._spans: list[ChildSpan] = []
-        self._open_steps: list[Step] = []
-        self._les = RunningLes()
-        self._latest_number = 0
+        if started_at is not None:
+            # One that is yet to come would have the run end before it began.
+            self._recording.start_ns = min(
+                self._recording.start_ns, unix_ns_of(started_at)
+            )
         self._worker_id: str | None = None
         self._evaluator_id: str | None = None
-        self._tokens = 0
         self._error_type: str | None = None
         self._parent: Parent | None = None
-        self._started = False
         self._activations: list[Activation] = []
-        self._run: RunSpan | None = None
+
+    def __repr__(self) -> str:
+        state = "ended" if self._run else "started" if self._started else "new"
+        return f"<LoopTracer {self.loop_name!r} {self.trace_id} {state}>"
+
+    def __del__(self) -> None:
+        if self._started and self._run is None and self.enabled:
+            self._abandon()
+
+    # What may be changed on the way, and what may not.
+
+    @property
+    def loop_name(self) -> str:
+        """The loop's name."""
+        return self._loop_name
+
+    @property
+    def trace_id(self) -> str:
+        """The run's trace id."""
+        return self._recording.trace_id
+
+    @property
+    def env_id(self) -> str | None:
+        """Where the loop runs; may be set until the run ends."""
+        return self._env_id
+
+    @env_id.setter
+    def env_id(self, value: str | None) -> None:
+        self._env_id = identifier(value)
+
+    @property
+    def task_id(self) -> str | None:
+        """What the loop works on; may be set until the run ends."""
+        return self._task_id
+
+    @task_id.setter
+    def task_id(self, value: str | None) -> None:
+        self._task_id = identifier(value)
+
+    @property
+    def goal_target(self) -> float:
+        """The target; set on the way, it holds for the iterations to come."""
+        return self._recording.goal_target
+
+    @goal_target.setter
+    def goal_target(self, value: float) -> None:
+        recording = self._recording
+        recording.goal_target = self._values.target(value, recording.goal_target)
 
     @property
     def started_at(self) -> datetime:
         """When the run started, in UTC."""
-        return moment_of(self._start_ns)
+        return moment_of(self._recording.start_ns)
 
     @property
     def ended_at(self) -> datetime | None:
@@ -191,7 +223,7 @@ class LoopTracer:
     ) -> None:
         if self._activations:
             self._activations.pop().leave()
-        if self.enabled and self._started:
+        if self.enabled and self._started and not self._activations:
             self._leave(exc_type)
 
     async def __aenter__(self) -> Self:
@@ -222,22 +254,17 @@ class LoopTracer:
             return
         self.outcome = outcome
         self.termination_reason = termination_reason
-        if not self._activations:
-            self._start()
+        if not self._activations and self._start():
             self._end()
 
     def build_trace(self) -> ltf.Document:
         """
         Give the LTF 0.1 document of the run so far, a copy that nothing shares.
 
-        A run that was never entered is finished by this, as the predecessor's
-        is; one still inside its ``with`` block goes on.
+        The run goes on, if it has not ended yet.
         """
-        if self.enabled and self._run is None and not self._activations:
-            self._start()
-            self._end()
-        with self._lock:
-            return ltf.fold([self._run_span(), *self._spans])
+        with self._recording.lock:
+            return ltf.fold([self._run_span(), *self._recording.spans])
 
     def environment(self) -> dict[str, str]:
         """
@@ -249,7 +276,7 @@ class LoopTracer:
         """
         if not self.enabled:
             return {}
-        span_id = self._current_span_id()
+        span_id = self._recording.current_span_id()
         digits = self.trace_id.removeprefix("ltf-").replace("-", "")
         return {
             "LOOPOTEL_PARENT": f"{self.trace_id}/{span_id}",
@@ -265,7 +292,9 @@ class LoopTracer:
         Args:
             number: Its number; by default the one after the latest.
         """
-        return Step(self, number) if self.enabled else _SILENT_STEP
+        if self.enabled and self._start():
+            return Step(self._recording, number)
+        return _SILENT_STEP
 
     def emit_iteration(  # noqa: C901, PLR0912 - the loop's own path: tests stand inline
         self,
@@ -305,15 +334,16 @@ class LoopTracer:
             return
         if not self._started and not self._start():
             return
-        end_ns = start_ns = self._monotonic_ns() + self._wall_offset_ns
+        recording = self._recording
+        end_ns = start_ns = recording.now_ns()
         # The common case is tested here, at a tenth of what a call would cost.
         score: float | None = goal_score
         if type(goal_score) is not float or not 0.0 <= goal_score <= 1.0:
             score = self._values.amount("goal_score", goal_score)
         if goal_target is None:
-            goal_target = self.goal_target
+            goal_target = recording.goal_target
         else:
-            goal_target = self._values.target(goal_target, self.goal_target)
+            goal_target = self._values.target(goal_target, recording.goal_target)
         if type(tokens_delta) is not int or not 0 <= tokens_delta < _TOO_MANY:
             tokens_delta = self._values.count("tokens_delta", tokens_delta)
         if cost_usd is not None and not (
@@ -321,8 +351,8 @@ class LoopTracer:
         ):
             cost_usd = self._values.amount("cost_usd", cost_usd)
         if latency_ms is not None:
-            if type(latency_ms) is not float or not 0.0 <= latency_ms < _INFINITE:
-                latency_ms = self._values.amount("latency_ms", latency_ms)
+            if type(latency_ms) is not float or not 0.0 <= latency_ms < MAX_LATENCY_MS:
+                latency_ms = self._values.latency(latency_ms)
             if latency_ms is not None:
                 start_ns -= int(latency_ms * 1e6)
         # Nearly always the same as the last time.
@@ -331,6 +361,7 @@ class LoopTracer:
         if evaluator_id is not None and evaluator_id is not self._evaluator_id:
             self._evaluator_id = evaluator_id = identifier(evaluator_id)
         events: tuple[Event, ...] = ()
+        # Not by their truth, which an array, say, does not have.
         if (
             failure_codes is not _NOTHING
             or safety_violations is not _NOTHING
@@ -340,8 +371,8 @@ class LoopTracer:
             events = self._events(
                 end_ns, failure_codes, safety_violations, human_interventions
             )
-        self._record(
-            self._new_span_id(),
+        recording.record(
+            recording.new_span_id(),
             start_ns,
             end_ns,
             iteration,
@@ -359,19 +390,11 @@ class LoopTracer:
             events,
         )
 
-    # Inside. All of these are called with the lock held, but for _start.
-
-    def _use_lock(self, lock: "threading.RLock") -> None:
-        self._lock = lock
-        self._acquire = lock.acquire
-        self._release = lock.release
-
-    def _now_ns(self) -> int:
-        return self._monotonic_ns() + self._wall_offset_ns
+    # Inside.
 
     def _start(self) -> bool:
         """Start the run unless it has started; False if all is disabled."""
-        with self._lock:
+        with self._recording.lock:
             if self._started:
                 return True
             sink = self._pipeline or installed()
@@ -379,16 +402,16 @@ class LoopTracer:
                 self.enabled = False
                 return False
             self._started = True
-            self._on_end = sink.on_end
-            self._values.health = sink.health
+            self._recording.pass_on_to(sink)
             if self._name_was_cut:
                 sink.health.dropped("loop_name", self.loop_name)
             outer = current_tracer()
             if outer is not None and outer is not self:
-                self._parent = Parent(outer.trace_id, outer._current_span_id())
+                span_id = outer._recording.current_span_id()
+                self._parent = Parent(outer.trace_id, span_id)
             else:
                 self._parent = sink.parent
-            _open_runs[id(self)] = self
+            open_runs.add(self)
             sink.on_start(self._run_span(open_end=True))
             return True
 
@@ -396,124 +419,59 @@ class LoopTracer:
         """End the run, as a failure if an exception ended it."""
         if exc_type is not None:
             self.outcome = "failure"
-            self.termination_reason = self.termination_reason or "error"
-            self._error_type = exc_type.__qualname__
+            self.termination_reason = self._reason() or "error"
+            self._error_type = type_name(exc_type)
         self._end()
 
     def _end(self) -> None:
-        with self._lock:
-            if self._run is None and self._started:
-                for step in tuple(self._open_steps):
-                    step._end(self, self._now_ns())
-                self._run = self._run_span()
-                _open_runs.pop(id(self), None)
-                self._on_end(self._run)
-
-    def _emit(self, span: ChildSpan) -> None:
-        """Keep a span and pass it on; after the run's end, leave it out."""
-        if self._run is not None:
-            self._values.drop("late_span", span)
-            return
-        self._spans.append(span)
-        self._on_end(span)
-
-    def _record(
-        self,
-        span_id: str,
-        start_ns: int,
-        end_ns: int,
-        number: object,
-        score: float | None,
-        target: float,
-        tokens: int | None,
-        cost_usd: float | None,
-        latency_ms: float | None,
-        worker_id: str | None,
-        evaluator_id: str | None,
-        input_tokens: int | None,
-        output_tokens: int | None,
-        error_type: str | None,
-        attributes: dict[str, Any],
-        events: tuple[Event, ...],
-    ) -> None:
-        """Make an iteration's span of checked values: the one way there is."""
-        # Half the cost of a with statement.
-        self._acquire()
-        try:
-            if type(number) is not int or not 0 <= number < _TOO_MANY:
-                number = self._next_number(number)
-            self._latest_number = number
-            effectiveness = None
-            if score is not None and self._run is None:
-                effectiveness = self._les.add(score, target)
-            if tokens is not None:
-                self._tokens += tokens
-            if start_ns < self._start_ns:  # noqa: PLR1730 - min() costs thrice that
-                # A parent contains its children.
-                self._start_ns = start_ns
-            span = IterationSpan(
-                self.trace_id,
-                span_id,
-                self._root_id,
-                start_ns,
-                end_ns,
-                number,
-                score,
-                target,
-                effectiveness,
-                self._les.value,
-                tokens,
-                cost_usd,
-                latency_ms,
-                worker_id,
-                evaluator_id,
-                input_tokens,
-                output_tokens,
-                error_type,
-                attributes,
-                events,
-            )
+        recording = self._recording
+        with recording.lock:
             if self._run is None:
-                self._spans.append(span)
-                self._on_end(span)
-            else:
-                self._emit(span)
-        finally:
-            self._release()
+                recording.close_steps()
+                self._run = self._run_span()
+                open_runs.discard(self)
+                recording.emit(self._run)
+                recording.ended = True
 
-    def _next_number(self, given: object) -> int:
-        """Give the number of an iteration that has none, or none that can be."""
-        known = None if given is None else self._values.count("iteration", given)
-        return self._latest_number + 1 if known is None else known
+    def _abandon(self) -> None:
+        """End the run because nobody will."""
+        self.termination_reason = self._reason() or "abandoned"
+        self._end()
 
-    def _current_span_id(self) -> str:
-        """Give the iteration under way, if it is just one, else the run."""
-        steps = self._open_steps
-        return steps[0]._span_id if len(steps) == 1 else self._root_id
+    def _disown(self) -> None:
+        """Fall silent in a forked child: the run goes on in the parent."""
+        self.enabled = False
+        self._recording.renew_lock()
+        # Of a step under way, too: its end is the parent's to tell.
+        self._recording.pass_on_to(Pipeline())
 
     def _run_span(self, *, open_end: bool = False) -> RunSpan:
         """Make the run's span as things stand, ending now unless it has ended."""
-        end_ns = self._now_ns() if self._run is None else self._run.end_ns
-        outcome = self._values.outcome(self.outcome)
-        self.outcome = outcome
+        recording = self._recording
+        end_ns = recording.now_ns() if self._run is None else self._run.end_ns
+        self.outcome = outcome = self._values.outcome(self.outcome)
         return RunSpan(
-            trace_id=self.trace_id,
-            span_id=self._root_id,
-            start_ns=self._start_ns,
-            loop_name=self.loop_name,
-            goal_target=self.goal_target,
-            env_id=self.env_id,
-            task_id=self.task_id,
+            trace_id=recording.trace_id,
+            span_id=recording.root_id,
+            start_ns=recording.start_ns,
+            loop_name=self._loop_name,
+            goal_target=recording.goal_target,
+            env_id=self._env_id,
+            task_id=self._task_id,
             end_ns=None if open_end else end_ns,
             outcome=outcome,
-            termination_reason=text(self.termination_reason or ""),
-            tokens_total=self._tokens,
+            termination_reason=self._reason(),
+            tokens_total=min(recording.tokens, _TOO_MANY - 1),
             error_type=self._error_type,
             metadata=self._metadata(),
         )
 
+    def _reason(self) -> str:
+        reason = self.termination_reason
+        return "" if reason is None else text(reason)
+
     def _metadata(self) -> dict[str, Any]:
-        metadata = plain_mapping(self.metadata) if self.metadata else {}
+        metadata = plain_mapping(self.metadata)
         parent = self._parent
         if parent is not None and semconv.PARENT not in metadata:
             metadata[semconv.PARENT] = {"trace_id": parent.trace_id}
@@ -528,6 +486,7 @@ class LoopTracer:
         safety_violations: Iterable[str],
         human_interventions: int,
     ) -> tuple[Event, ...]:
+        values = self._values
         events = []
         for name, field, codes in (
             (semconv.FAILURE, "failure_codes", failure_codes),
@@ -535,29 +494,8 @@ class LoopTracer:
         ):
             events += [
                 Event(name, time_ns, {semconv.FAILURE_CODE: code})
-                for code in self._values.codes(field, codes)
+                for code in values.codes(field, codes)
             ]
-        times = self._values.count("human_interventions", human_interventions) or 0
-        event = Event(semconv.HUMAN_INTERVENTION, time_ns)
-        events += [event] * min(times, _MAX_INTERVENTIONS)
+        times = values.few("human_interventions", human_interventions)
+        events += [Event(semconv.HUMAN_INTERVENTION, time_ns)] * times
         return tuple(events)
-
-    def _disown(self) -> None:
-        """Fall silent in a forked child: the run goes on in the parent."""
-        self.enabled = False
-        self._use_lock(threading.RLock())
-        self._open_steps = []
-
-
-# The runs under way, for a forked child to fall silent about.
-_open_runs: WeakValueDictionary[int, LoopTracer] = WeakValueDictionary()
-
-
-def _after_fork() -> None:
-    for run in list(_open_runs.values()):
-        run._disown()
-    _open_runs.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

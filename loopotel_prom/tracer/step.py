@@ -1,10 +1,11 @@
 """Inside a run: an iteration, its workers and its evaluators, as they happen."""
 
+import sys
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from loopotel_prom import semconv
-from loopotel_prom.plain import plain, text
+from loopotel_prom.plain import plain, text, type_name
 from loopotel_prom.span import (
     ChildSpan,
     EvaluatorSpan,
@@ -14,10 +15,13 @@ from loopotel_prom.span import (
 from loopotel_prom.tracer.values import identifier
 
 if TYPE_CHECKING:
-    from loopotel_prom.tracer.run import LoopTracer
+    from loopotel_prom.tracer.recording import Recording
 
 
 Amount = TypeVar("Amount", int, float)
+
+_MOST_TOKENS = 2**63 - 1
+_MOST_USD = sys.float_info.max
 
 
 class Scope:
@@ -26,6 +30,9 @@ class Scope:
 
     An exception that leaves the block is noted by its type and goes on
     untouched. Thread-safe. Of a disabled tracer, every call does nothing.
+
+    Attributes:
+        span_id: Its span id; empty before it was entered.
     """
 
     __slots__ = (
@@ -34,15 +41,15 @@ class Scope:
         "_error_type",
         "_input_tokens",
         "_output_tokens",
-        "_run",
-        "_span_id",
+        "_recording",
         "_start_ns",
         "_tokens",
+        "span_id",
     )
 
-    def __init__(self, run: "LoopTracer | None") -> None:
-        self._run = run
-        self._span_id = ""
+    def __init__(self, recording: "Recording | None") -> None:
+        self._recording = recording
+        self.span_id = ""
         self._start_ns = 0
         self._tokens: int | None = None
         self._input_tokens: int | None = None
@@ -67,41 +74,41 @@ class Scope:
             total: All of them, where they are not told apart; by default the
                 sum of the two.
         """
-        run = self._run
-        if run is None:
+        recording = self._recording
+        if recording is None:
             return
-        read = run._values.count("input_tokens", input)
-        written = run._values.count("output_tokens", output)
-        used = run._values.count("tokens_delta", total)
+        read = recording.values.count("input_tokens", input)
+        written = recording.values.count("output_tokens", output)
+        used = recording.values.count("tokens_delta", total)
         if used is None and (read is not None or written is not None):
             used = (read or 0) + (written or 0)
-        with run._lock:
+        with recording.lock:
             self._input_tokens = _sum(self._input_tokens, read)
             self._output_tokens = _sum(self._output_tokens, written)
             self._tokens = _sum(self._tokens, used)
 
     def add_cost(self, *, usd: float) -> None:
         """Add to the cost, in US dollars."""
-        run = self._run
-        if run is not None:
-            cost = run._values.amount("cost_usd", usd)
-            with run._lock:
+        recording = self._recording
+        if recording is not None:
+            cost = recording.values.amount("cost_usd", usd)
+            with recording.lock:
                 self._cost_usd = _sum(self._cost_usd, cost)
 
     def set_attribute(self, key: str, value: Any) -> None:
         """Keep a value of your own with the span; made plain JSON."""
-        run = self._run
-        if run is not None:
-            with run._lock:
+        recording = self._recording
+        if recording is not None:
+            with recording.lock:
                 self._attributes[text(key, limit=256)] = plain(value)
 
     def __enter__(self) -> Self:
-        run = self._run
-        if run is not None:
-            with run._lock:
-                self._start_ns = run._now_ns()
-                self._span_id = run._new_span_id()
-                self._begin(run)
+        recording = self._recording
+        if recording is not None:
+            with recording.lock:
+                self._start_ns = recording.now_ns()
+                self.span_id = recording.new_span_id()
+                self._begin(recording)
         return self
 
     def __exit__(
@@ -110,12 +117,12 @@ class Scope:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        run = self._run
-        if run is not None:
-            with run._lock:
+        recording = self._recording
+        if recording is not None and self.span_id:
+            with recording.lock:
                 if exc_type is not None:
-                    self._error_type = exc_type.__qualname__
-                self._end(run, run._now_ns())
+                    self._error_type = type_name(exc_type)
+                self.end(recording, recording.now_ns())
 
     async def __aenter__(self) -> Self:
         return self.__enter__()
@@ -128,10 +135,11 @@ class Scope:
     ) -> None:
         self.__exit__(exc_type, exc, traceback)
 
-    def _begin(self, run: "LoopTracer") -> None:
+    def _begin(self, recording: "Recording") -> None:
         raise NotImplementedError
 
-    def _end(self, run: "LoopTracer", end_ns: int) -> None:
+    def end(self, recording: "Recording", end_ns: int) -> None:
+        """End it now, with the recording's lock held; once."""
         raise NotImplementedError
 
 
@@ -141,19 +149,22 @@ class Call(Scope):
     __slots__ = ("_id", "_role", "_step")
 
     def __init__(self, step: "Step", name: str, role: str | None) -> None:
-        super().__init__(step._run)
+        super().__init__(step._recording)
         self._step = step
         self._id = identifier(name)
         self._role = identifier(role)
 
-    def _begin(self, run: "LoopTracer") -> None:
-        self._step._open_call(run, self)
+    def _begin(self, recording: "Recording") -> None:
+        self._step._open_call(recording, self)
 
-    def _end(self, run: "LoopTracer", end_ns: int) -> None:
+    def end(self, recording: "Recording", end_ns: int) -> None:
+        """End it now, with the recording's lock held; once."""
         if self._step._close_call(self):
-            run._emit(self._span(run, end_ns))
+            span = self._span(recording, end_ns)
+            recording.spans.append(span)
+            recording.emit(span)
 
-    def _span(self, run: "LoopTracer", end_ns: int) -> ChildSpan:
+    def _span(self, recording: "Recording", end_ns: int) -> ChildSpan:
         raise NotImplementedError
 
 
@@ -162,11 +173,11 @@ class Worker(Call):
 
     __slots__ = ()
 
-    def _span(self, run: "LoopTracer", end_ns: int) -> WorkerSpan:
+    def _span(self, recording: "Recording", end_ns: int) -> WorkerSpan:
         return WorkerSpan(
-            trace_id=run.trace_id,
-            span_id=self._span_id,
-            parent_span_id=self._step._span_id,
+            trace_id=recording.trace_id,
+            span_id=self.span_id,
+            parent_span_id=self._step.span_id,
             start_ns=self._start_ns,
             end_ns=end_ns,
             worker_id=self._id,
@@ -190,15 +201,15 @@ class Evaluator(Call):
 
     def score(self, value: float) -> None:
         """Give the score it came to, 0 to 1."""
-        run = self._run
-        if run is not None:
-            self._score = run._values.amount("evaluator_score", value)
+        recording = self._recording
+        if recording is not None:
+            self._score = recording.values.amount("evaluator_score", value)
 
-    def _span(self, run: "LoopTracer", end_ns: int) -> EvaluatorSpan:
+    def _span(self, recording: "Recording", end_ns: int) -> EvaluatorSpan:
         return EvaluatorSpan(
-            trace_id=run.trace_id,
-            span_id=self._span_id,
-            parent_span_id=self._step._span_id,
+            trace_id=recording.trace_id,
+            span_id=self.span_id,
+            parent_span_id=self._step.span_id,
             start_ns=self._start_ns,
             end_ns=end_ns,
             evaluator_id=self._id,
@@ -231,8 +242,10 @@ class Step(Scope):
         "_worker_id",
     )
 
-    def __init__(self, run: "LoopTracer | None", number: int | None = None) -> None:
-        super().__init__(run)
+    def __init__(
+        self, recording: "Recording | None", number: int | None = None
+    ) -> None:
+        super().__init__(recording)
         self._number = number
         self._goal_score: float | None = None
         self._goal_target: float | None = None
@@ -274,11 +287,13 @@ class Step(Scope):
             score: The score; said again, the last one counts.
             target: The target, if this iteration has its own.
         """
-        run = self._run
-        if run is not None:
-            self._goal_score = run._values.amount("goal_score", score)
+        recording = self._recording
+        if recording is not None:
+            self._goal_score = recording.values.amount("goal_score", score)
             if target is not None:
-                self._goal_target = run._values.target(target, run.goal_target)
+                self._goal_target = recording.values.target(
+                    target, recording.goal_target
+                )
 
     def failure(self, code: str) -> None:
         """Note a failure mode, by its LoopNet slug, such as fail.oscillation."""
@@ -293,38 +308,35 @@ class Step(Scope):
         self._note(semconv.HUMAN_INTERVENTION, None)
 
     def _note(self, name: str, code: str | None) -> None:
-        run = self._run
-        if run is None:
+        recording = self._recording
+        if recording is None:
             return
         attributes = {}
         if code is not None:
             attributes[semconv.FAILURE_CODE] = text(code, limit=256)
-        with run._lock:
-            self._events.append(Event(name, run._now_ns(), attributes))
+        with recording.lock:
+            self._events.append(Event(name, recording.now_ns(), attributes))
 
     # Called with the run's lock held.
 
-    def _begin(self, run: "LoopTracer") -> None:
-        if not run._started:
-            run._start()
-        self._number = run._next_number(self._number)
-        run._latest_number = self._number
-        run._open_steps.append(self)
+    def _begin(self, recording: "Recording") -> None:
+        self._number = recording.next_number(self._number)
+        recording.open_steps.append(self)
 
-    def _end(self, run: "LoopTracer", end_ns: int) -> None:
+    def end(self, recording: "Recording", end_ns: int) -> None:
         """End it, and what is still open inside; once."""
         if self._ended:
             return
         for call in tuple(self._calls):
-            call._end(run, end_ns)
+            call.end(recording, end_ns)
         self._ended = True
-        if self in run._open_steps:
-            run._open_steps.remove(self)
-        self._record(run, end_ns)
+        if self in recording.open_steps:
+            recording.open_steps.remove(self)
+        self._record(recording, end_ns)
 
-    def _open_call(self, run: "LoopTracer", call: Call) -> None:
-        if self._ended:
-            run._values.drop("late_call", call)
+    def _open_call(self, recording: "Recording", call: Call) -> None:
+        if self._ended or not self.span_id:
+            recording.values.drop("late_call", call)
             return
         self._calls.append(call)
         # The first of each kind stands on the iteration as well.
@@ -344,14 +356,14 @@ class Step(Scope):
         self._cost_usd = _sum(self._cost_usd, call._cost_usd)
         return True
 
-    def _record(self, run: "LoopTracer", end_ns: int) -> None:
-        run._record(
-            self._span_id,
+    def _record(self, recording: "Recording", end_ns: int) -> None:
+        recording.record(
+            self.span_id,
             self._start_ns,
             end_ns,
             self._number,
             self._goal_score,
-            run.goal_target if self._goal_target is None else self._goal_target,
+            recording.goal_target if self._goal_target is None else self._goal_target,
             self._tokens,
             self._cost_usd,
             (end_ns - self._start_ns) / 1e6,
@@ -369,4 +381,6 @@ def _sum(so_far: Amount | None, more: Amount | None) -> Amount | None:
     """Add where something is known; unknown is not 0."""
     if more is None:
         return so_far
-    return more if so_far is None else so_far + more
+    total = more if so_far is None else so_far + more
+    # A sum must not leave the range that each of its parts keeps to.
+    return min(total, _MOST_TOKENS if isinstance(total, int) else _MOST_USD)

@@ -3,13 +3,31 @@
 import re
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 
 from loopotel_prom import semconv
 from loopotel_prom.errors import ConfigError
 from loopotel_prom.health import Health
-from loopotel_prom.plain import count, number, text
+from loopotel_prom.plain import count, number, text, type_name
 from loopotel_prom.span import Outcome
 
+__all__ = [
+    "MAX_LATENCY_MS",
+    "Values",
+    "goal_target_of",
+    "identifier",
+    "loop_name_of",
+    "moment_of",
+    "trace_id_of",
+    "truth",
+    "type_name",
+    "unix_ns_of",
+]
+
+# Ten years: beyond it, times before 1970 would come of it.
+MAX_LATENCY_MS = 3.2e11
+# More codes, or interventions, than anyone has in one iteration.
+MAX_CODES = 100
 _MAX_ID = 256
 _TRACE_ID = re.compile(r"ltf-[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -59,6 +77,21 @@ class Values:
             self.drop(field, value)
         return result
 
+    def few(self, field: str, value: object) -> int:
+        """Give a whole number from 0 to a hundred."""
+        number_of = self.count(field, value) or 0
+        if number_of > MAX_CODES:
+            self.drop(field, value)
+        return min(number_of, MAX_CODES)
+
+    def latency(self, value: object) -> float | None:
+        """Give milliseconds, from 0 to ten years."""
+        result = self.amount("latency_ms", value)
+        if result is not None and result >= MAX_LATENCY_MS:
+            self.drop("latency_ms", value)
+            return None
+        return result
+
     def target(self, value: object, default: float) -> float:
         """Give a finite number, of either sign."""
         result = number(value)
@@ -68,21 +101,34 @@ class Values:
         return result
 
     def codes(self, field: str, codes: Iterable[str]) -> list[str]:
-        """Give the codes as text; a single text is one code."""
-        if isinstance(codes, str):
-            return [text(codes, limit=_MAX_ID)]
+        """Give the first hundred codes as text; a single text is one code."""
         try:
-            return [text(code, limit=_MAX_ID) for code in codes]
+            if isinstance(codes, str):
+                return [text(codes, limit=_MAX_ID)]
+            found = [text(code, limit=_MAX_ID) for code in islice(codes, MAX_CODES + 1)]
+            if len(found) > MAX_CODES:
+                self.drop(field, codes)
+            return found[:MAX_CODES]
         except Exception:  # noqa: BLE001 - a stranger's iterator may raise anything
             self.drop(field, codes)
             return []
 
     def outcome(self, value: object) -> Outcome:
         """Give one of the outcomes; unknown for anything else."""
-        if isinstance(value, str) and value in semconv.OUTCOMES:
-            return value  # type: ignore[return-value]  # one of the literals
+        # By its text: a stranger's __eq__ may raise anything.
+        known = text(value, limit=16)
+        if known in semconv.OUTCOMES:
+            return known  # type: ignore[return-value]  # one of the literals
         self.drop("outcome", value)
         return "unknown"
+
+
+def truth(value: object) -> bool:
+    """Tell whether a value counts as true; one that cannot tell does."""
+    try:
+        return bool(value)
+    except Exception:  # noqa: BLE001 - a stranger's methods may raise anything
+        return True
 
 
 def identifier(value: object) -> str | None:
@@ -99,7 +145,7 @@ def loop_name_of(value: object) -> tuple[str, bool]:
     Raises:
         ConfigError: It is no text, or shorter than 3 characters.
     """
-    clean = text(value) if isinstance(value, str) else ""
+    clean = text(value) if issubclass(type(value), str) else ""
     if len(clean) < semconv.LOOP_NAME_MIN_LENGTH:
         raise ConfigError(
             f"loop_name must be text of 3 to 64 characters, got"
@@ -132,7 +178,7 @@ def trace_id_of(value: object) -> str:
     Raises:
         ConfigError: It is not spelled as LTF has it.
     """
-    if not isinstance(value, str) or _TRACE_ID.fullmatch(value) is None:
+    if type(value) is not str or _TRACE_ID.fullmatch(value) is None:
         raise ConfigError(
             "trace_id must be 'ltf-' and a lower-case UUID, got"
             f" {text(value, limit=80)!r}; leave it out for a new one"
@@ -145,14 +191,21 @@ def unix_ns_of(moment: object) -> int:
     Give a moment as Unix nanoseconds; one without a zone is local time.
 
     Raises:
-        ConfigError: It is no datetime.
+        ConfigError: It is no datetime, or none that UTC has.
     """
-    if not isinstance(moment, datetime):
+    if not issubclass(type(moment), datetime):
         raise ConfigError(
             f"started_at must be a datetime, got {text(moment, limit=80)!r}"
         )
-    since = moment.astimezone(UTC) - _EPOCH
-    return (since.days * 86_400 + since.seconds) * 10**9 + since.microseconds * 1000
+    try:
+        since = moment.astimezone(UTC) - _EPOCH  # type: ignore[attr-defined]  # it is one
+        return (int(since.days) * 86_400 + int(since.seconds)) * 10**9 + int(
+            since.microseconds
+        ) * 1000
+    except Exception as error:  # a stranger's time zone may raise anything
+        raise ConfigError(
+            f"started_at {text(moment, limit=80)!r} is no time that UTC has"
+        ) from error
 
 
 def moment_of(time_ns: int) -> datetime:

@@ -45,7 +45,7 @@ def parse_address(text: str) -> Address:
         host, port = parts.hostname, parts.port
     except ValueError:
         host = port = None
-    if not host or port is None or parts.path or parts.query or parts.username:
+    if not host or port is None or parts.netloc != text or "@" in text:
         raise ConfigError(
             f"listen address {text!r} is not HOST:PORT; try 127.0.0.1:10110"
         )

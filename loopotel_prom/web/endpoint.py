@@ -7,9 +7,8 @@ import socket
 import threading
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import urlsplit
 
-from prometheus_client import CollectorRegistry
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from loopotel_prom.errors import ConfigError
@@ -17,6 +16,9 @@ from loopotel_prom.version import __version__
 from loopotel_prom.web.address import Address
 
 _log = logging.getLogger("loopotel_prom")
+
+# How soon the server notices that it is to stop.
+_POLL_SECONDS = 0.05
 
 _LANDING = """<!DOCTYPE html>
 <html lang="en">
@@ -49,13 +51,16 @@ class Endpoint:
     def __init__(self, address: Address, registry: CollectorRegistry) -> None:
         if not address.is_loopback:
             raise ConfigError(
-                f"cannot listen on {address}: it can be reached from other machines"
-                " and the endpoint has no authentication; listen on 127.0.0.1 and"
-                " put a reverse proxy in front"
+                f"cannot listen on {address}: only loopback addresses (127.0.0.1, ::1,"
+                " localhost) are served, for there is no authentication; put a reverse"
+                " proxy in front"
             )
         self._server = _listen(address, registry)
         self._thread = threading.Thread(
-            target=self._server.serve_forever, name="loopotel-endpoint", daemon=True
+            target=self._server.serve_forever,
+            args=(_POLL_SECONDS,),
+            name="loopotel-endpoint",
+            daemon=True,
         )
         self._thread.start()
 
@@ -65,9 +70,20 @@ class Endpoint:
         host, port = self._server.server_address[:2]
         return f"http://{Address(str(host), port)}"
 
-    def wait_for_scrape(self, timeout_seconds: float) -> bool:
-        """Wait for a scrape that begins from now on; False if none came."""
-        return self._server.scrapes.wait_for_next(timeout_seconds)
+    def scrapes_begun(self) -> int:
+        """Give the number of scrapes so far, those under way included."""
+        return self._server.scrapes.begun()
+
+    def wait_for_scrape(
+        self, timeout_seconds: float, *, since: int | None = None
+    ) -> bool:
+        """
+        Wait for a scrape to be answered that begins after `since` have begun.
+
+        Returns:
+            False if none was in time.
+        """
+        return self._server.scrapes.wait_for_next(timeout_seconds, since)
 
     def abandon(self) -> None:
         """Give up the inherited socket in a forked child; the parent goes on."""
@@ -100,10 +116,15 @@ class _Scrapes:
             self._latest_finished = max(self._latest_finished, ticket)
             self._changed.notify_all()
 
-    def wait_for_next(self, timeout_seconds: float) -> bool:
-        """Wait until a scrape that begins after this call has been answered."""
+    def begun(self) -> int:
+        """Give the number of scrapes that have begun."""
         with self._changed:
-            seen = self._begun
+            return self._begun
+
+    def wait_for_next(self, timeout_seconds: float, since: int | None) -> bool:
+        """Wait until a scrape numbered beyond `since` (now) has been answered."""
+        with self._changed:
+            seen = self._begun if since is None else since
             return self._changed.wait_for(
                 lambda: self._latest_finished > seen, timeout_seconds
             )
@@ -117,6 +138,10 @@ class _Server(ThreadingHTTPServer):
 
     registry: CollectorRegistry
     scrapes: _Scrapes
+
+    def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002 - named by the standard library
+        """Log what ended a connection; clients may go away at any time."""
+        _log.debug("connection of %s ended", client_address, exc_info=True)
 
 
 class _Server6(_Server):
@@ -148,7 +173,7 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = 10.0
 
     def do_GET(self) -> None:
-        path = urlsplit(self.path).path
+        path = self.path.partition("?")[0]
         if path == "/metrics":
             self._metrics()
         elif path == "/":
@@ -163,8 +188,15 @@ class _Handler(BaseHTTPRequestHandler):
     do_HEAD = do_GET  # noqa: N815 - named by the standard library
 
     def _metrics(self) -> None:
+        if self.command == "HEAD":
+            # A look at the headers is no scrape: it collects nothing.
+            self._answer(HTTPStatus.OK, CONTENT_TYPE_LATEST, b"")
+            return
         ticket = self.server.scrapes.begin()
-        encode, content_type = choose_encoder(self.headers.get("Accept", ""))
+        try:
+            encode, content_type = choose_encoder(self.headers.get("Accept", ""))
+        except Exception:  # noqa: BLE001 - it raises TypeError on a bad version
+            encode, content_type = choose_encoder("")
         try:
             page = encode(self.server.registry)
         except Exception:  # noqa: BLE001 - a stranger's collector may raise anything

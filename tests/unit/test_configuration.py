@@ -8,7 +8,7 @@ import urllib.error
 import urllib.request
 
 import pytest
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Gauge
 from prometheus_client.parser import text_string_to_metric_families
 
 import loopotel_prom
@@ -129,7 +129,8 @@ def test_drain_waits_for_a_scrape_that_begins_later(registry):
 
 
 @pytest.mark.parametrize(
-    "address", ("", "10110", "127.0.0.1", "127.0.0.1:x", "127.0.0.1:70000", "a:1/x")
+    "address",
+    ("", "10110", "127.0.0.1", "127.0.0.1:x", "127.0.0.1:70000", "a:1/x", "a:0#x"),
 )
 def test_an_address_that_is_none_is_refused(address):
     """The error shows what one looks like."""
@@ -169,12 +170,108 @@ def test_a_taken_port_is_refused(registry):
 
 
 @pytest.mark.parametrize(
-    "values", ({"max_concurrent_runs": -1}, {"linger_seconds": float("nan")})
+    "values",
+    (
+        *({"max_concurrent_runs": bad} for bad in (-1, "a", None, 1.5, 10**9)),
+        *({"linger_seconds": bad} for bad in (float("nan"), "x", None, -1)),
+        *({"archive": bad} for bad in (5, b"x", "a\0b", "")),
+        {"registry": object()},
+    ),
 )
 def test_a_limit_that_cannot_work_is_refused(registry, values):
     """The error names it."""
     with pytest.raises(ConfigError, match=next(iter(values))):
-        loopotel_prom.configure(listen=None, registry=registry, **values)
+        loopotel_prom.configure(**{"listen": None, "registry": registry} | values)
+
+
+def test_an_archive_that_cannot_be_is_refused_at_once(registry, tmp_path):
+    """Not when the first run ends."""
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="choose a folder that can be written to"):
+        loopotel_prom.configure(listen=None, archive=tmp_path / "file")
+
+
+def test_a_configuration_that_fails_leaves_the_one_before(registry, tmp_path):
+    """Its endpoint answers and its archive is written."""
+    handle = loopotel_prom.configure(
+        listen="127.0.0.1:0", archive=tmp_path, registry=registry
+    )
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(ConfigError):
+            loopotel_prom.configure(listen=address, registry=registry)
+    _one_run()
+    assert _get(f"{handle.url}/metrics")[0] == 200
+    assert (tmp_path / "traces.jsonl").exists()
+
+
+def test_an_endpoint_that_stays_the_same_stays_open(registry, tmp_path):
+    """Only what changes is set up anew."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        listen = f"127.0.0.1:{free.getsockname()[1]}"
+    handle = loopotel_prom.configure(listen=listen, registry=registry)
+    other = loopotel_prom.configure(listen=listen, registry=registry, archive=tmp_path)
+    assert other.url == handle.url
+    assert _get(f"{other.url}/metrics")[0] == 200
+
+
+def test_a_run_under_way_stays_with_what_it_started_with(registry, tmp_path):
+    """None of its iterations is lost when the process is configured anew."""
+    loopotel_prom.configure(listen=None, registry=registry, archive=tmp_path / "a")
+    with LoopTracer("code-repair") as run:
+        run.emit_iteration(iteration=1, goal_score=0.4)
+        loopotel_prom.configure(listen=None, registry=registry, archive=tmp_path / "b")
+        run.emit_iteration(iteration=2, goal_score=0.4)
+    line = (tmp_path / "a" / "traces.jsonl").read_bytes()
+    assert ltf.decode(line) == run.build_trace()
+    assert not (tmp_path / "b" / "traces.jsonl").exists()
+
+
+def test_concurrent_configuring_and_looping_does_not_deadlock(tmp_path):
+    """A first loop may make the default while another thread configures."""
+    code = """
+import threading, loopotel_prom
+def configure():
+    for _ in range(200):
+        loopotel_prom.configure(listen=None).close()
+def loop():
+    for _ in range(200):
+        with loopotel_prom.LoopTracer("code-repair") as run:
+            run.emit_iteration(iteration=1, goal_score=0.4)
+threads = [threading.Thread(target=work) for work in (configure, configure, loop, loop)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60, cwd=tmp_path)
+
+
+def test_a_clash_of_names_in_the_registry_is_told(registry):
+    """Configuring says what to do; an unconfigured loop goes on."""
+    Gauge("loop_goal_score", "mine", registry=registry)
+    with pytest.raises(ConfigError, match="give configure a registry of its own"):
+        loopotel_prom.configure(listen=None, registry=registry)
+
+
+@pytest.mark.parametrize(
+    "request_line",
+    (
+        b"GET http://[::1/metrics HTTP/1.1\r\n\r\n",
+        (
+            b"GET /metrics HTTP/1.1\r\n"
+            b"Accept: application/openmetrics-text; version=a\r\n\r\n"
+        ),
+        b"HEAD /metrics HTTP/1.1\r\n\r\n",
+    ),
+)
+def test_an_odd_request_gets_an_answer(registry, request_line):
+    """And nothing is written to the program's standard error."""
+    handle = loopotel_prom.configure(listen="127.0.0.1:0", registry=registry)
+    host, port = handle.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=10) as client:
+        client.sendall(request_line)
+        assert client.recv(100).startswith(b"HTTP/1.1 ")
 
 
 def test_an_unconfigured_process_mirrors_into_the_default_registry(tmp_path):

@@ -195,6 +195,8 @@ def test_changing_a_document_changes_no_span():
         (b"null", "a JSON object is needed, this is null", None),
         (b'{"\xc3\xa4": "\xff"}', "not UTF-8", 8),
         (b'{"\xc3\xa4": 01}', "not JSON: expecting ',' delimiter", 8),
+        (b'{"a":' + b"9" * 5000 + b"}", "a number too long", None),
+        (b"\xef\xbb\xbf{}", "not JSON: unexpected UTF-8 BOM", 0),
         (b"[" * 100_000, "nested too deeply", None),
         (b"", "not JSON: ends in the middle", 0),
     ),

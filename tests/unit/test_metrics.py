@@ -140,8 +140,8 @@ def test_a_quiet_run_is_never_expired(metrics, new_run):
 def test_a_run_beyond_the_slots_counts_everywhere_else(new_run):
     """It is active and its tokens count; only the slot series lack it."""
     metrics = Metrics(max_concurrent_runs=1)
-    for _ in range(2):
-        run = new_run(pipeline=metrics.pipeline)
+    runs = [new_run(pipeline=metrics.pipeline) for _ in range(2)]
+    for run in runs:
         run.emit_iteration(iteration=1, goal_score=0.4, tokens_delta=5)
     page = metrics.scrape()
     assert page["loop_tokens_total",] == 10

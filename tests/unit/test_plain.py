@@ -58,8 +58,10 @@ def test_a_cycle_ends_in_a_marker():
 
 def test_size_is_bounded():
     """A million keys and fifty million characters come out capped."""
-    many = plain(dict.fromkeys(range(1_000_000)))
-    assert len(many) <= 10_000
+    many = plain({"a": list(range(1_000_000)), "b": 1})
+    assert len(many["a"]) <= 10_000
+    # What was cut is told.
+    assert (many["a"][-1], many["…"]) == ("…", "<cut>")
     long = text("x" * 50_000_000)
     assert len(long) == MAX_TEXT
     assert long.endswith("…")
@@ -81,9 +83,10 @@ def test_what_is_no_count_gives_none(value):
 
 
 def test_a_mapping_stays_one():
-    """Anything that is no mapping gives an empty one."""
+    """Anything that is no mapping becomes the only value of one."""
     assert plain_mapping({"a": 1}) == {"a": 1}
-    assert plain_mapping([1]) == {}
+    assert plain_mapping([1]) == {"value": [1]}
+    assert plain_mapping(None) == {}
 
 
 @given(

@@ -178,7 +178,7 @@ def test_the_environment_names_the_iteration_under_way(new_run):
     """For loops and, in W3C's spelling, for all else."""
     with new_run() as run, run.iteration() as step:
         environment = run.environment()
-    span_id = step._span_id
+    span_id = step.span_id
     assert environment == {
         "LOOPOTEL_PARENT": f"{run.trace_id}/{span_id}",
         "TRACEPARENT": f"00-{run.trace_id[4:].replace('-', '')}-{span_id}-01",

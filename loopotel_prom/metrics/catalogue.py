@@ -115,13 +115,6 @@ LAST_ITERATION_TIMESTAMP = Metric(
     "time() - loop_last_iteration_timestamp_seconds > 600",
     labels=("slot",),
 )
-RUN_INFO = Metric(
-    "loop_run_info",
-    "gauge",
-    "Always 1; the trace of an active run. Off unless asked for.",
-    "loop_les_cumulative * on (loop_name, env_id, slot) group_left (trace_id) loop_run_info",
-    labels=("slot", "trace_id"),
-)
 
 # Over the active runs of an identity.
 RUNS_ACTIVE = Metric(
@@ -401,7 +394,6 @@ CATALOGUE: tuple[Metric, ...] = (
     RUN_COST_USD,
     RUN_START_TIMESTAMP,
     LAST_ITERATION_TIMESTAMP,
-    RUN_INFO,
     RUNS_ACTIVE,
     GOAL_SCORE_MEAN,
     GOAL_SCORE_MIN,

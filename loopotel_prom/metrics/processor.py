@@ -2,17 +2,32 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from statistics import fmean
 
 from loopotel_prom.health import Health
 from loopotel_prom.metrics import catalogue
 from loopotel_prom.metrics.catalogue import Metric
-from loopotel_prom.metrics.snapshot import Family, Sample, Snapshot
-from loopotel_prom.metrics.state import LoopState, RunState
-from loopotel_prom.span import IterationSpan, RunSpan, Span
+from loopotel_prom.metrics.labels import OVERFLOW, LabelValues
+from loopotel_prom.metrics.snapshot import Family, HistogramValue, Sample, Snapshot
+from loopotel_prom.metrics.state import (
+    Histogram,
+    LoopState,
+    RunState,
+    size_of_loop,
+)
+from loopotel_prom.span import (
+    EvaluatorSpan,
+    IterationSpan,
+    RunSpan,
+    Span,
+    WorkerSpan,
+)
 from loopotel_prom.version import __version__
 
 _PLACES = 4
+
+Value = float | HistogramValue
 
 
 class MetricsProcessor:
@@ -26,6 +41,8 @@ class MetricsProcessor:
         health: Whose counts are exposed along with the loops' metrics.
         max_concurrent_runs: Slots for each loop.
         linger_seconds: How long an ended run may be shown at most.
+        max_series: How many series the loops may have in all; beyond it, new
+            loops, workers and codes share the value ``__overflow__``.
         monotonic: A clock in seconds that never goes back.
     """
 
@@ -35,6 +52,7 @@ class MetricsProcessor:
         health: Health,
         max_concurrent_runs: int = 16,
         linger_seconds: float = 300.0,
+        max_series: int = 4000,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._health = health
@@ -43,21 +61,41 @@ class MetricsProcessor:
         self._monotonic = monotonic
         # Re-entrant: a signal handler may emit while a scrape is under way.
         self._lock = threading.RLock()
+        self._values = LabelValues(max_series=max_series)
         self._loops: dict[tuple[str, ...], LoopState] = {}
         self._runs: dict[str, RunState] = {}
         self._unslotted = 0
 
     def on_start(self, span: RunSpan) -> None:
         """Show a run from now on."""
-        identity = (span.loop_name, span.env_id or "")
         with self._lock:
-            loop = self._loops.get(identity)
-            if loop is None:
-                loop = LoopState(identity, self._max_concurrent_runs)
-                self._loops[identity] = loop
-            run = self._runs[span.trace_id] = loop.on_start(span)
+            before = self._runs.pop(span.trace_id, None)
+            if before is not None:
+                # A trace id used twice at once: the first can no longer be told.
+                before.loop.on_finish(before, span, self._monotonic())
+            run = self._loop_of(span).on_start(span)
+            self._runs[span.trace_id] = run
             if run.slot is None:
                 self._unslotted += 1
+
+    def _loop_of(self, span: RunSpan) -> LoopState:
+        """Give the run's loop, under the labels that there is room for."""
+        loop = self._loops.get((span.loop_name, span.env_id or ""))
+        if loop is not None:
+            return loop
+        admit, refuse = self._values.admit, self._values.refuse
+        identity = (admit("loop_name", span.loop_name), admit("env_id", span.env_id))
+        size = size_of_loop()
+        if identity not in self._loops and not self._values.has_room(size):
+            identity = (refuse("loop_name"), identity[1])
+        if identity not in self._loops and not self._values.has_room(size):
+            identity = (OVERFLOW, refuse("env_id"))
+        loop = self._loops.get(identity)
+        if loop is None:
+            loop = LoopState(identity, self._max_concurrent_runs, self._values)
+            self._loops[identity] = loop
+            self._values.series += size
+        return loop
 
     def on_end(self, span: Span) -> None:
         """Take in an iteration, or the end of a run."""
@@ -69,7 +107,11 @@ class MetricsProcessor:
                 return
             if isinstance(span, IterationSpan):
                 run.on_iteration(span)
-            elif isinstance(span, RunSpan):
+            elif isinstance(span, WorkerSpan):
+                run.on_worker(span)
+            elif isinstance(span, EvaluatorSpan):
+                run.on_evaluator(span)
+            else:
                 del self._runs[span.trace_id]
                 run.loop.on_finish(run, span, self._monotonic())
         finally:
@@ -91,6 +133,7 @@ class MetricsProcessor:
     def after_fork(self) -> None:
         """Start at zero in a forked child: the parent counts its own."""
         self._lock = threading.RLock()
+        self._values = LabelValues(max_series=self._values.max_series)
         self._loops = {}
         self._runs = {}
         self._unslotted = 0
@@ -103,8 +146,12 @@ class MetricsProcessor:
             now = self._monotonic()
             for loop in loops:
                 loop.release(now, self._linger_seconds)
-            unslotted = self._unslotted
-        return (*families, *self._own_families(unslotted))
+            own = {
+                catalogue.UNSLOTTED_RUNS_TOTAL: self._unslotted,
+                catalogue.SERIES: _series(families),
+            }
+            overflowed = dict(self._values.overflowed)
+        return (*families, *self._own_families(own, overflowed))
 
     def _slot_families(self, loops: Iterable[LoopState]) -> Iterator[Family]:
         shown = [
@@ -121,14 +168,27 @@ class MetricsProcessor:
             )
             yield Family(metric, tuple(samples))
 
-    def _own_families(self, unslotted: int) -> Iterator[Family]:
+    def _own_families(
+        self, own: Mapping[Metric, int], overflowed: Mapping[str, int]
+    ) -> Iterator[Family]:
         yield Family(catalogue.BUILD_INFO, (Sample((__version__,), 1),))
         for metric, counts in (
             (catalogue.PROCESSOR_FAILURES_TOTAL, self._health.processor_failures()),
             (catalogue.DROPPED_VALUES_TOTAL, self._health.dropped_values()),
+            (catalogue.LABEL_OVERFLOWS_TOTAL, overflowed),
         ):
             yield Family(metric, tuple(Sample((k,), v) for k, v in counts.items()))
-        yield Family(catalogue.UNSLOTTED_RUNS_TOTAL, (Sample((), unslotted),))
+        for metric, value in own.items():
+            yield Family(metric, (Sample((), value),))
+
+
+def _series(families: Iterable[Family]) -> int:
+    # A histogram has its buckets, +Inf, a sum and a count.
+    return sum(
+        len(family.samples)
+        * (len(family.metric.buckets) + 3 if family.metric.buckets else 1)
+        for family in families
+    )
 
 
 def _rounded(value: float | None) -> float | None:
@@ -169,15 +229,82 @@ _OF_RUN: tuple[tuple[Metric, Callable[[RunState], float | None]], ...] = (
     (catalogue.LAST_ITERATION_TIMESTAMP, _last_iteration),
 )
 
+
+def _over_active(
+    field: str, over: Callable[[list[float]], float]
+) -> Callable[[LoopState], float | None]:
+    """Read a field of the latest scored iteration, over the active runs shown."""
+
+    def read(loop: LoopState) -> float | None:
+        values = [
+            getattr(run.scored, field)
+            for run in loop.slots
+            if run is not None and run.freed_at is None and run.scored is not None
+        ]
+        return _rounded(over(values)) if values else None
+
+    return read
+
+
 _OF_LOOP: tuple[tuple[Metric, Callable[[LoopState], float | None]], ...] = (
     (catalogue.RUNS_ACTIVE, lambda loop: loop.active),
+    (catalogue.GOAL_SCORE_MEAN, _over_active("goal_score", fmean)),
+    (catalogue.GOAL_SCORE_MIN, _over_active("goal_score", min)),
+    (catalogue.GOAL_SCORE_MAX, _over_active("goal_score", max)),
+    (catalogue.LES_CUMULATIVE_MEAN, _over_active("les_cumulative", fmean)),
+    (catalogue.LES_CUMULATIVE_MIN, _over_active("les_cumulative", min)),
     (catalogue.LAST_RUN_GOAL_SCORE, lambda loop: _rounded(loop.last_run_goal_score)),
     (catalogue.LAST_RUN_LES, lambda loop: _rounded(loop.last_run_les)),
     (catalogue.LAST_RUN_END_TIMESTAMP, lambda loop: _seconds(loop.last_run_end_ns)),
+    (
+        catalogue.LAST_RUN_SUCCESS_TIMESTAMP,
+        lambda loop: _seconds(loop.last_run_success_ns),
+    ),
     (catalogue.ITERATIONS_TOTAL, lambda loop: loop.iterations),
     (catalogue.TOKENS_TOTAL, lambda loop: loop.tokens),
+    (catalogue.INPUT_TOKENS_TOTAL, lambda loop: loop.input_tokens),
+    (catalogue.OUTPUT_TOKENS_TOTAL, lambda loop: loop.output_tokens),
     (catalogue.COST_USD_TOTAL, lambda loop: loop.cost_usd),
+    (catalogue.REGRESSIONS_TOTAL, lambda loop: loop.regressions),
+    (catalogue.GOAL_SCORE_GAIN_TOTAL, lambda loop: loop.gain),
     (catalogue.RUNS_STARTED_TOTAL, lambda loop: loop.started),
+    (catalogue.RUNS_FAILED_TOTAL, lambda loop: loop.finished["failure"]),
+    (catalogue.SAFETY_VIOLATIONS_TOTAL, lambda loop: loop.safety_violations),
+    (catalogue.HUMAN_INTERVENTIONS_TOTAL, lambda loop: loop.human_interventions),
+)
+
+_CHILDREN_OF_LOOP: tuple[
+    tuple[Metric, Callable[[LoopState], Iterable[tuple[str, Value]]]], ...
+] = (
+    (catalogue.RUNS_FINISHED_TOTAL, lambda loop: loop.finished.items()),
+    (catalogue.RUN_TERMINATIONS_TOTAL, lambda loop: loop.terminations.items()),
+    (catalogue.FAILURES_TOTAL, lambda loop: loop.failures.items()),
+    (
+        catalogue.WORKER_CALLS_TOTAL,
+        lambda loop: [(name, calls.count) for name, calls in loop.workers.items()],
+    ),
+    (
+        catalogue.EVALUATOR_CALLS_TOTAL,
+        lambda loop: [(name, calls.count) for name, calls in loop.evaluators.items()],
+    ),
+    (
+        catalogue.WORKER_DURATION,
+        lambda loop: [(n, calls.observed.value()) for n, calls in loop.workers.items()],
+    ),
+    (
+        catalogue.EVALUATOR_SCORE,
+        lambda loop: [
+            (n, calls.observed.value()) for n, calls in loop.evaluators.items()
+        ],
+    ),
+)
+
+_HISTOGRAMS_OF_LOOP: tuple[tuple[Metric, Callable[[LoopState], Histogram]], ...] = (
+    (catalogue.ITERATION_DURATION, lambda loop: loop.iteration_duration),
+    (catalogue.RUN_DURATION, lambda loop: loop.run_duration),
+    (catalogue.RUN_ITERATIONS, lambda loop: loop.run_iterations),
+    (catalogue.RUN_FINAL_GOAL_SCORE, lambda loop: loop.final_goal_score),
+    (catalogue.RUN_FINAL_LES, lambda loop: loop.final_les),
 )
 
 
@@ -189,15 +316,17 @@ def _loop_families(loops: Iterable[LoopState]) -> Iterator[Family]:
             if (value := read(loop)) is not None
         )
         yield Family(metric, tuple(samples))
-    yield Family(
-        catalogue.RUNS_FINISHED_TOTAL,
-        tuple(
-            Sample((*loop.labels, outcome), finished)
-            for loop in loops
-            for outcome, finished in loop.finished.items()
-        ),
-    )
-    yield Family(
-        catalogue.ITERATION_DURATION,
-        tuple(Sample(loop.labels, loop.iteration_duration.value()) for loop in loops),
-    )
+    for metric, children in _CHILDREN_OF_LOOP:
+        yield Family(
+            metric,
+            tuple(
+                Sample((*loop.labels, name), value)
+                for loop in loops
+                for name, value in children(loop)
+            ),
+        )
+    for metric, histogram in _HISTOGRAMS_OF_LOOP:
+        yield Family(
+            metric,
+            tuple(Sample(loop.labels, histogram(loop).value()) for loop in loops),
+        )

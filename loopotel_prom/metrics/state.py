@@ -5,31 +5,53 @@ Nothing here locks; `MetricsProcessor` does, around every call.
 """
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from itertools import accumulate
 
 from loopotel_prom import semconv
-from loopotel_prom.metrics.catalogue import DURATION_BUCKETS
+from loopotel_prom.metrics import catalogue
+from loopotel_prom.metrics.catalogue import DURATION_BUCKETS, SCORE_BUCKETS
+from loopotel_prom.metrics.labels import LabelValues
 from loopotel_prom.metrics.snapshot import HistogramValue
-from loopotel_prom.span import IterationSpan, RunSpan
+from loopotel_prom.span import EvaluatorSpan, IterationSpan, RunSpan, WorkerSpan
+from loopotel_prom.termination import OTHER, REASONS, reason_of
 
 # A run that is over is shown for two more scrapes, so that a scraper sees how
 # it ended and a second one does too.
 RESTING_SCRAPES = 2
+# What a run shows in its slot, and how many slots a loop's own size has in it.
+SLOT_SERIES = 9
+SLOTS_INCLUDED = 2
 
 
 class Histogram:
     """Counts of observations by bucket, and their sum."""
 
-    __slots__ = ("counts", "sum")
+    __slots__ = ("bounds", "counts", "sum")
 
     def __init__(self, bounds: Sequence[float]) -> None:
+        self.bounds = bounds
         self.counts = [0] * (len(bounds) + 1)
         self.sum = 0.0
+
+    def observe(self, value: float) -> None:
+        """Count one finite value."""
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.sum += value
 
     def value(self) -> HistogramValue:
         """Copy the state."""
         return HistogramValue(tuple(accumulate(self.counts)), self.sum)
+
+
+class Calls:
+    """Calls of one worker or one evaluator of a loop."""
+
+    __slots__ = ("count", "observed")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self.count = 0
+        self.observed = Histogram(bounds)
 
 
 class RunState:
@@ -38,20 +60,31 @@ class RunState:
 
     Attributes:
         loop: The loop it is a run of.
+        trace_id: Its trace.
         slot: Its place among the loop's active runs; None beyond the last.
         start_ns: When it started, Unix nanoseconds.
+        goal_target: Its target before the first iteration.
         latest: Its latest iteration; most of what is shown is read off this.
         scored: Its latest iteration that has a score.
+        iterations: How many it has had.
         tokens: Tokens so far.
         cost_usd: Reported cost so far; None before the first.
         freed_at: When it ended, monotonic seconds; its slot then rests.
         scrapes_left: For how many more scrapes the slot rests.
+        called: Iterations under way whose workers or evaluators have spans of
+            their own, by the kind of those.
+        worker_id: The worker that was named last, and `worker` its calls.
+        evaluator_id: The evaluator likewise, and `evaluator`.
     """
 
     __slots__ = (
+        "called",
         "cost_usd",
+        "evaluator",
+        "evaluator_id",
         "freed_at",
         "goal_target",
+        "iterations",
         "latest",
         "loop",
         "scored",
@@ -59,26 +92,45 @@ class RunState:
         "slot",
         "start_ns",
         "tokens",
+        "trace_id",
+        "worker",
+        "worker_id",
     )
 
     def __init__(self, loop: "LoopState", span: RunSpan) -> None:
         self.loop = loop
+        self.trace_id = span.trace_id
         self.slot: int | None = None
         self.start_ns = span.start_ns
         self.goal_target = span.goal_target
         self.latest: IterationSpan | None = None
         self.scored: IterationSpan | None = None
+        self.iterations = 0
         self.tokens = 0
         self.cost_usd: float | None = None
         self.freed_at: float | None = None
         self.scrapes_left = RESTING_SCRAPES
+        self.called: set[tuple[str, str | None]] = set()
+        self.worker_id: str | None = None
+        self.evaluator_id: str | None = None
+        self.worker: Calls
+        self.evaluator: Calls
 
     def on_iteration(self, span: IterationSpan) -> None:
         """Take in an iteration, for the run and for its loop."""
         loop = self.loop
         loop.iterations += 1
+        self.iterations += 1
         self.latest = span
-        if span.goal_score is not None:
+        score = span.goal_score
+        if score is not None:
+            before = self.scored
+            if before is not None and before.goal_score is not None:
+                rise = score - before.goal_score
+                if rise < 0.0:
+                    loop.regressions += 1
+                else:
+                    loop.gain += rise
             self.scored = span
         tokens = span.tokens_delta
         if tokens:
@@ -94,61 +146,139 @@ class RunState:
             durations = loop.iteration_duration
             durations.counts[bisect_left(DURATION_BUCKETS, seconds)] += 1
             durations.sum += seconds
+        if span.input_tokens is not None or span.output_tokens is not None:
+            loop.input_tokens += span.input_tokens or 0
+            loop.output_tokens += span.output_tokens or 0
+        if span.events:
+            loop.on_events(span)
+        if span.worker_id is not None or span.evaluator_id is not None:
+            self._on_named(span)
+
+    def _on_named(self, span: IterationSpan) -> None:
+        """Count the worker and evaluator that are only named on the iteration."""
+        worker_id, evaluator_id = span.worker_id, span.evaluator_id
+        if self.called:
+            # Those with spans of their own were counted by these.
+            worker_id = None if self._had("worker", span) else worker_id
+            evaluator_id = None if self._had("evaluator", span) else evaluator_id
+        if worker_id is not None:
+            # Nearly always the same as the last time.
+            if worker_id is not self.worker_id:
+                self.worker_id = worker_id
+                self.worker = self.loop.worker(worker_id)
+            self.worker.count += 1
+        if evaluator_id is not None:
+            if evaluator_id is not self.evaluator_id:
+                self.evaluator_id = evaluator_id
+                self.evaluator = self.loop.evaluator(evaluator_id)
+            calls = self.evaluator
+            calls.count += 1
+            if span.goal_score is not None:
+                calls.observed.observe(span.goal_score)
+
+    def _had(self, kind: str, span: IterationSpan) -> bool:
+        place = (kind, span.span_id)
+        if place not in self.called:
+            return False
+        self.called.discard(place)
+        return True
+
+    def on_worker(self, span: WorkerSpan) -> None:
+        """Take in a worker's call."""
+        self.called.add(("worker", span.parent_span_id))
+        calls = self.loop.worker(span.worker_id)
+        calls.count += 1
+        calls.observed.observe((span.end_ns - span.start_ns) / 1e9)
+
+    def on_evaluator(self, span: EvaluatorSpan) -> None:
+        """Take in an evaluator's judgement."""
+        self.called.add(("evaluator", span.parent_span_id))
+        calls = self.loop.evaluator(span.evaluator_id)
+        calls.count += 1
+        if span.goal_score is not None:
+            calls.observed.observe(span.goal_score)
 
 
 class LoopState:
-    """The counters of one loop (one identity), and the slots of its runs."""
+    """
+    The counters of one loop (one identity), and the slots of its runs.
 
-    __slots__ = (
-        "active",
-        "cost_usd",
-        "finished",
-        "iteration_duration",
-        "iterations",
-        "labels",
-        "last_run_end_ns",
-        "last_run_goal_score",
-        "last_run_les",
-        "slots",
-        "started",
-        "tokens",
-    )
+    Args:
+        labels: Its identity, as shown.
+        slots: How many active runs are shown apart.
+        values: The label values that the page has room for.
+    """
 
-    def __init__(self, labels: tuple[str, ...], slots: int) -> None:
+    def __init__(
+        self, labels: tuple[str, ...], slots: int, values: LabelValues
+    ) -> None:
         self.labels = labels
+        self._values = values
         self.slots: list[RunState | None] = [None] * slots
+        self._occupied = 0
+        self._waiting: dict[RunState, None] = {}
         self.active = 0
         self.started = 0
         self.finished = dict.fromkeys(semconv.OUTCOMES, 0)
+        self.terminations = dict.fromkeys((*REASONS, OTHER), 0)
+        self.failures: dict[str, int] = {}
+        self.safety_violations = 0
+        self.human_interventions = 0
         self.iterations = 0
         self.tokens = 0
+        self.input_tokens = 0
+        self.output_tokens = 0
         self.cost_usd = 0.0
+        self.regressions = 0
+        self.gain = 0.0
+        self.workers: dict[str, Calls] = {}
+        self.evaluators: dict[str, Calls] = {}
         self.iteration_duration = Histogram(DURATION_BUCKETS)
+        self.run_duration = Histogram(catalogue.RUN_DURATION_BUCKETS)
+        self.run_iterations = Histogram(catalogue.ITERATIONS_BUCKETS)
+        self.final_goal_score = Histogram(SCORE_BUCKETS)
+        self.final_les = Histogram(SCORE_BUCKETS)
         self.last_run_end_ns: int | None = None
+        self.last_run_success_ns: int | None = None
         self.last_run_goal_score: float | None = None
         self.last_run_les: float | None = None
 
+    # Runs.
+
     def on_start(self, span: RunSpan) -> RunState:
-        """Take in a run that starts; it gets the lowest free slot, if any is."""
+        """Take in a run that starts; it gets a slot if one can be had."""
         self.started += 1
         self.active += 1
         run = RunState(self, span)
-        for index, holder in enumerate(self.slots):
-            if holder is None:
-                run.slot = index
-                self.slots[index] = run
-                break
+        index = self._free_slot()
+        if index is None:
+            self._waiting[run] = None
+        else:
+            self._place(run, index)
         return run
 
     def on_finish(self, run: RunState, span: RunSpan, now: float) -> None:
         """Take in the end of a run; `now` is a monotonic time in seconds."""
         self.active -= 1
         self.finished[span.outcome] += 1
-        self.last_run_end_ns = span.end_ns
+        self.terminations[reason_of(span.termination_reason)] += 1
+        end_ns = span.start_ns if span.end_ns is None else span.end_ns
+        self.run_duration.observe((end_ns - span.start_ns) / 1e9)
+        self.run_iterations.observe(run.iterations)
+        self.last_run_end_ns = end_ns
+        if span.outcome == "success":
+            self.last_run_success_ns = end_ns
         scored = run.scored
-        self.last_run_goal_score = None if scored is None else scored.goal_score
-        self.last_run_les = None if scored is None else scored.les_cumulative
+        self.last_run_goal_score = self.last_run_les = None
+        if scored is not None and scored.goal_score is not None:
+            self.last_run_goal_score = scored.goal_score
+            self.last_run_les = scored.les_cumulative
+            self.final_goal_score.observe(scored.goal_score)
+            self.final_les.observe(scored.les_cumulative)
         run.freed_at = now
+        self._waiting.pop(run, None)
+        if self._waiting and (index := self._free_slot()) is not None:
+            self._place(next(iter(self._waiting)), index)
 
     def release(self, now: float, linger_seconds: float) -> None:
         """Count a scrape, and free the slots that have rested long enough."""
@@ -158,3 +288,83 @@ class LoopState:
             run.scrapes_left -= 1
             if run.scrapes_left <= 0 or now - run.freed_at >= linger_seconds:
                 self.slots[index] = None
+                self._occupy(-1)
+
+    def _free_slot(self) -> int | None:
+        """Give the lowest free slot, or else the one that has rested longest."""
+        has_room = self._occupied < SLOTS_INCLUDED or self._values.has_room(SLOT_SERIES)
+        resting: list[tuple[float, int]] = []
+        for index, run in enumerate(self.slots):
+            if run is None and has_room:
+                return index
+            if run is not None and run.freed_at is not None:
+                resting.append((run.freed_at, index))
+        # A live run is worth more than the last of one that is over.
+        return min(resting)[1] if resting else None
+
+    def _place(self, run: RunState, index: int) -> None:
+        self._waiting.pop(run, None)
+        if self.slots[index] is None:
+            self._occupy(1)
+        run.slot = index
+        self.slots[index] = run
+
+    def _occupy(self, change: int) -> None:
+        """Keep count of the slots in use, and of the series of those beyond two."""
+        before = max(0, self._occupied - SLOTS_INCLUDED)
+        self._occupied += change
+        after = max(0, self._occupied - SLOTS_INCLUDED)
+        self._values.series += (after - before) * SLOT_SERIES
+
+    # What happens in iterations.
+
+    def on_events(self, span: IterationSpan) -> None:
+        """Count failures, violations and interventions."""
+        for event in span.events:
+            if event.name == semconv.FAILURE:
+                self._on_failure(event.attributes.get(semconv.FAILURE_CODE))
+            elif event.name == semconv.SAFETY_VIOLATION:
+                self.safety_violations += 1
+                self._on_failure(event.attributes.get(semconv.FAILURE_CODE))
+            elif event.name == semconv.HUMAN_INTERVENTION:
+                self.human_interventions += 1
+
+    def _on_failure(self, code: str | None) -> None:
+        shown = self._child("code", code, self.failures, 1)
+        self.failures[shown] = self.failures.get(shown, 0) + 1
+
+    def worker(self, worker_id: str | None) -> Calls:
+        """Give the calls of a worker, by the name that it is shown under."""
+        size = len(DURATION_BUCKETS) + 4
+        shown = self._child("worker_id", worker_id, self.workers, size)
+        calls = self.workers.get(shown)
+        if calls is None:
+            calls = self.workers[shown] = Calls(DURATION_BUCKETS)
+        return calls
+
+    def evaluator(self, evaluator_id: str | None) -> Calls:
+        """Give the judgements of an evaluator, likewise."""
+        size = len(SCORE_BUCKETS) + 4
+        shown = self._child("evaluator_id", evaluator_id, self.evaluators, size)
+        calls = self.evaluators.get(shown)
+        if calls is None:
+            calls = self.evaluators[shown] = Calls(SCORE_BUCKETS)
+        return calls
+
+    def _child(
+        self, label: str, value: str | None, known: Container[str], size: int
+    ) -> str:
+        """Give the value to show for a label of this loop's own series."""
+        if value is not None and value in known:
+            return value
+        return self._values.admit_child(label, value, known, size)
+
+
+def size_of_loop() -> int:
+    """Give the number of series that every loop may come to, two slots included."""
+    metrics = [metric for metric in catalogue.CATALOGUE if metric.identity]
+    series = sum(
+        len(m.buckets) + 3 if m.buckets else 1 for m in metrics if not m.labels
+    )
+    children = len(semconv.OUTCOMES) + len(REASONS) + 1
+    return series + children + SLOTS_INCLUDED * SLOT_SERIES

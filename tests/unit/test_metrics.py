@@ -199,3 +199,170 @@ def test_a_concurrent_scrape_never_sees_half_an_iteration(metrics, new_run):
         iterations = page["loop_iterations_total",]
         assert page["loop_tokens_total",] == page["loop_iteration", "0"] == iterations
         assert page["loop_iteration_duration_seconds_count",] == iterations
+
+
+# The rest of the catalogue.
+
+
+def test_workers_and_evaluators_are_counted_and_measured(metrics, new_run, clock):
+    """By name: those with spans of their own, and those only named."""
+    with new_run(pipeline=metrics.pipeline) as run:
+        with run.iteration() as step:
+            for _ in range(2):
+                with step.worker("w") as worker:
+                    clock.advance(seconds=0.2)
+                    worker.add_tokens(input=30, output=7)
+            with step.evaluator("e") as judge:
+                judge.score(0.66)
+        run.emit_iteration(iteration=2, goal_score=0.5, worker_id="w", evaluator_id="e")
+    page = metrics.scrape()
+    assert page["loop_worker_calls_total", "w"] == 3
+    assert page["loop_evaluator_calls_total", "e"] == 2
+    assert page["loop_worker_duration_seconds_count", "w"] == 2
+    assert page["loop_worker_duration_seconds_bucket", "0.25", "w"] == 2
+    assert page["loop_evaluator_score_sum", "e"] == pytest.approx(1.16)
+    assert page["loop_input_tokens_total",] == 60
+    assert page["loop_output_tokens_total",] == 14
+
+
+def test_rises_and_falls_of_the_score_are_counted(metrics, new_run):
+    """A fall is a regression; rises add up to the gain."""
+    with new_run(pipeline=metrics.pipeline) as run:
+        for number, score in enumerate([0.25, 0.75, 0.5, None, 1.0], start=1):
+            run.emit_iteration(iteration=number, goal_score=score)
+    page = metrics.scrape()
+    assert page["loop_regressions_total",] == 1
+    assert page["loop_goal_score_gain_total",] == 1.0
+
+
+def test_what_goes_wrong_is_counted_by_its_code(metrics, new_run):
+    """A safety violation counts as a failure too."""
+    with new_run(pipeline=metrics.pipeline) as run:
+        run.emit_iteration(
+            iteration=1,
+            goal_score=0.4,
+            failure_codes=["fail.oscillation"] * 2,
+            safety_violations=["fail.safety_bypass"],
+            human_interventions=3,
+        )
+    page = metrics.scrape()
+    assert page["loop_failures_total", "fail.oscillation"] == 2
+    assert page["loop_failures_total", "fail.safety_bypass"] == 1
+    assert page["loop_safety_violations_total",] == 1
+    assert page["loop_human_interventions_total",] == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    (
+        ("goal_met", "goal_met"),
+        ("quality_threshold (0.97 >= 0.8)", "goal_met"),
+        ("max_iterations (6)", "max_iterations"),
+        ("human_rejected", "human_stop"),
+        ("Timed out after 3 s", "timeout"),
+        ("abandoned", "other"),
+        ("", "other"),
+    ),
+)
+def test_a_run_ends_for_one_of_a_few_reasons(metrics, new_run, words, reason):
+    """Whatever words it uses; all of them are there from the start."""
+    with new_run(pipeline=metrics.pipeline) as run:
+        run.finish(outcome="failure", termination_reason=words)
+    page = metrics.scrape()
+    assert page["loop_run_terminations_total", reason] == 1
+    assert len([k for k in page if k[0] == "loop_run_terminations_total"]) == 11
+    assert page["loop_runs_failed_total",] == 1
+
+
+def test_finished_runs_are_in_the_histograms(metrics, new_run, clock):
+    """Duration, iterations, final score and LES."""
+    with new_run(pipeline=metrics.pipeline, goal_target=0.8) as run:
+        run.emit_iteration(iteration=1, goal_score=0.4)
+        run.emit_iteration(iteration=2, goal_score=0.8)
+        clock.advance(seconds=10)
+    page = metrics.scrape()
+    assert page["loop_run_duration_seconds_sum",] == 10
+    assert page["loop_run_iterations_bucket", "2.0"] == 1
+    assert page["loop_run_final_goal_score_bucket", "0.8"] == 1
+    assert page["loop_run_final_les_sum",] == 0.75
+
+
+def test_active_runs_are_summed_up_without_a_last_writer(metrics, new_run):
+    """Mean, least and greatest over those under way, not over those that rest."""
+    with new_run(pipeline=metrics.pipeline) as run:
+        run.emit_iteration(iteration=1, goal_score=0.0)
+    runs = [new_run(pipeline=metrics.pipeline) for _ in range(2)]
+    for run, score in zip(runs, (0.25, 0.75), strict=True):
+        run.emit_iteration(iteration=1, goal_score=score)
+    page = metrics.scrape()
+    assert page["loop_goal_score_mean",] == 0.5
+    assert (page["loop_goal_score_min",], page["loop_goal_score_max",]) == (0.25, 0.75)
+
+
+def test_a_live_run_takes_the_slot_of_one_that_rests(new_run):
+    """Where no slot is free: what is under way is what one looks at."""
+    metrics = Metrics(max_concurrent_runs=1)
+    with new_run(pipeline=metrics.pipeline) as over:
+        over.emit_iteration(iteration=1, goal_score=0.25)
+    live = new_run(pipeline=metrics.pipeline)
+    live.emit_iteration(iteration=1, goal_score=0.75)
+    assert metrics.scrape()["loop_goal_score", "0"] == 0.75
+
+
+def test_a_run_without_a_slot_gets_the_next_that_is_free(new_run):
+    """It is shown as soon as another ends."""
+    metrics = Metrics(max_concurrent_runs=1)
+    first, second = (new_run(pipeline=metrics.pipeline) for _ in range(2))
+    for run, score in ((first, 0.25), (second, 0.75)):
+        run.emit_iteration(iteration=1, goal_score=score)
+    first.finish()
+    assert metrics.scrape()["loop_goal_score", "0"] == 0.75
+
+
+def test_a_trace_id_used_twice_leaves_no_run_behind(metrics, new_run):
+    """The first can no longer be told apart, and is over."""
+    trace_id = "ltf-00000000-0000-4000-8000-0000000000ff"
+    runs = [new_run(pipeline=metrics.pipeline, trace_id=trace_id) for _ in range(2)]
+    for run in runs:
+        run.emit_iteration(iteration=1, goal_score=0.4)
+    for run in runs:
+        run.finish()
+    assert metrics.scrape()["loop_runs_active",] == 0
+
+
+# Bounds.
+
+
+def test_new_names_without_end_stay_within_bounds(metrics, new_run):
+    """Loops, environments, workers and codes; totals are right all the same."""
+    for number in range(3000):
+        with new_run(
+            f"loop-{number}", env_id=f"env-{number % 500}", pipeline=metrics.pipeline
+        ) as run:
+            run.emit_iteration(
+                iteration=1,
+                goal_score=0.4,
+                tokens_delta=1,
+                worker_id=f"w{number}",
+                failure_codes=[f"fail.{number}"],
+            )
+    page = generate_latest(metrics.registry).decode()
+    families = {f.name: f for f in text_string_to_metric_families(page)}
+    samples = [s for f in families.values() for s in f.samples]
+    assert len([s for s in samples if s.name.startswith("loop_")]) <= 4000
+    assert len(samples) < 5000
+    assert sum(s.value for s in families["loop_tokens"].samples) == 3000
+    assert sum(s.value for s in families["loop_worker_calls"].samples) == 3000
+    overflows = families["loopotel_label_overflows"].samples
+    assert {s.labels["label"] for s in overflows} >= {"loop_name", "worker_id", "code"}
+
+
+@pytest.mark.parametrize("name", ("é" * 300, "😀" * 64, 'a\nb\\c"d', "x" * 65))
+def test_a_label_is_short_and_clean(metrics, new_run, name):
+    """No value is longer than any sensible limit of Prometheus, in bytes."""
+    with new_run(f"abc{name}", env_id=name, pipeline=metrics.pipeline):
+        pass
+    page = generate_latest(metrics.registry).decode()
+    for family in text_string_to_metric_families(page):
+        for sample in family.samples:
+            assert all(len(v.encode()) <= 128 for v in sample.labels.values())

@@ -26,6 +26,8 @@ from loopotel_prom.span import (
 from loopotel_prom.version import __version__
 
 _PLACES = 4
+# Taken in at once, at the latest when a scrape or the run's end wants them.
+_BATCH = 64
 
 Value = float | HistogramValue
 
@@ -106,7 +108,10 @@ class MetricsProcessor:
             if run is None:
                 return
             if isinstance(span, IterationSpan):
-                run.on_iteration(span)
+                pending = run.pending
+                pending.append(span)
+                if len(pending) >= _BATCH:
+                    run.on_iterations()
             elif isinstance(span, WorkerSpan):
                 run.on_worker(span)
             elif isinstance(span, EvaluatorSpan):
@@ -141,6 +146,9 @@ class MetricsProcessor:
     def snapshot(self) -> Snapshot:
         """Give what a scrape sees now, and count the scrape."""
         with self._lock:
+            for run in self._runs.values():
+                if run.pending:
+                    run.on_iterations()
             loops = list(self._loops.values())
             families = [*self._slot_families(loops), *_loop_families(loops)]
             now = self._monotonic()

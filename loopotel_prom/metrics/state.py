@@ -5,7 +5,7 @@ Nothing here locks; `MetricsProcessor` does, around every call.
 """
 
 from bisect import bisect_left
-from collections.abc import Container, Sequence
+from collections.abc import Container, Iterable, Sequence
 from itertools import accumulate
 
 from loopotel_prom import semconv
@@ -39,6 +39,14 @@ class Histogram:
         self.counts[bisect_left(self.bounds, value)] += 1
         self.sum += value
 
+    def observe_all(self, values: Iterable[float]) -> None:
+        """Count finite values; many cost less so than one by one."""
+        counts, bounds, total = self.counts, self.bounds, self.sum
+        for value in values:
+            counts[bisect_left(bounds, value)] += 1
+            total += value
+        self.sum = total
+
     def value(self) -> HistogramValue:
         """Copy the state."""
         return HistogramValue(tuple(accumulate(self.counts)), self.sum)
@@ -64,6 +72,7 @@ class RunState:
         slot: Its place among the loop's active runs; None beyond the last.
         start_ns: When it started, Unix nanoseconds.
         goal_target: Its target before the first iteration.
+        pending: Iterations not yet taken in; a batch costs half of one by one.
         latest: Its latest iteration; most of what is shown is read off this.
         scored: Its latest iteration that has a score.
         iterations: How many it has had.
@@ -73,28 +82,23 @@ class RunState:
         scrapes_left: For how many more scrapes the slot rests.
         called: Iterations under way whose workers or evaluators have spans of
             their own, by the kind of those.
-        worker_id: The worker that was named last, and `worker` its calls.
-        evaluator_id: The evaluator likewise, and `evaluator`.
     """
 
     __slots__ = (
         "called",
         "cost_usd",
-        "evaluator",
-        "evaluator_id",
         "freed_at",
         "goal_target",
         "iterations",
         "latest",
         "loop",
+        "pending",
         "scored",
         "scrapes_left",
         "slot",
         "start_ns",
         "tokens",
         "trace_id",
-        "worker",
-        "worker_id",
     )
 
     def __init__(self, loop: "LoopState", span: RunSpan) -> None:
@@ -103,6 +107,7 @@ class RunState:
         self.slot: int | None = None
         self.start_ns = span.start_ns
         self.goal_target = span.goal_target
+        self.pending: list[IterationSpan] = []
         self.latest: IterationSpan | None = None
         self.scored: IterationSpan | None = None
         self.iterations = 0
@@ -111,70 +116,72 @@ class RunState:
         self.freed_at: float | None = None
         self.scrapes_left = RESTING_SCRAPES
         self.called: set[tuple[str, str | None]] = set()
-        self.worker_id: str | None = None
-        self.evaluator_id: str | None = None
-        self.worker: Calls
-        self.evaluator: Calls
 
-    def on_iteration(self, span: IterationSpan) -> None:
-        """Take in an iteration, for the run and for its loop."""
+    def on_iterations(self) -> None:
+        """Take in the pending iterations, for the run and for its loop."""
+        spans, self.pending = self.pending, []
         loop = self.loop
-        loop.iterations += 1
-        self.iterations += 1
-        self.latest = span
-        score = span.goal_score
-        if score is not None:
-            before = self.scored
-            if before is not None and before.goal_score is not None:
-                rise = score - before.goal_score
-                if rise < 0.0:
-                    loop.regressions += 1
-                else:
-                    loop.gain += rise
-            self.scored = span
-        tokens = span.tokens_delta
-        if tokens:
-            self.tokens += tokens
-            loop.tokens += tokens
-        cost_usd = span.cost_usd
-        if cost_usd is not None:
-            self.cost_usd = cost_usd + (self.cost_usd or 0.0)
-            loop.cost_usd += cost_usd
-        latency_ms = span.latency_ms
-        if latency_ms is not None:
-            seconds = latency_ms / 1000.0
-            durations = loop.iteration_duration
-            durations.counts[bisect_left(DURATION_BUCKETS, seconds)] += 1
-            durations.sum += seconds
-        if span.input_tokens is not None or span.output_tokens is not None:
-            loop.input_tokens += span.input_tokens or 0
-            loop.output_tokens += span.output_tokens or 0
-        if span.events:
-            loop.on_events(span)
-        if span.worker_id is not None or span.evaluator_id is not None:
-            self._on_named(span)
+        loop.iterations += len(spans)
+        self.iterations += len(spans)
+        self.latest = spans[-1]
+        tokens = sum([span.tokens_delta or 0 for span in spans])
+        self.tokens += tokens
+        loop.tokens += tokens
+        costs = [span.cost_usd for span in spans if span.cost_usd is not None]
+        if costs:
+            self.cost_usd = sum(costs, self.cost_usd or 0.0)
+            loop.cost_usd = sum(costs, loop.cost_usd)
+        loop.iteration_duration.observe_all(
+            [span.latency_ms / 1e3 for span in spans if span.latency_ms is not None]
+        )
+        for span in spans:
+            if span.events:
+                loop.on_events(span)
+        self._on_scores(spans)
+        self._on_names(spans)
 
-    def _on_named(self, span: IterationSpan) -> None:
-        """Count the worker and evaluator that are only named on the iteration."""
-        worker_id, evaluator_id = span.worker_id, span.evaluator_id
-        if self.called:
-            # Those with spans of their own were counted by these.
-            worker_id = None if self._had("worker", span) else worker_id
-            evaluator_id = None if self._had("evaluator", span) else evaluator_id
-        if worker_id is not None:
-            # Nearly always the same as the last time.
-            if worker_id is not self.worker_id:
-                self.worker_id = worker_id
-                self.worker = self.loop.worker(worker_id)
-            self.worker.count += 1
-        if evaluator_id is not None:
-            if evaluator_id is not self.evaluator_id:
-                self.evaluator_id = evaluator_id
-                self.evaluator = self.loop.evaluator(evaluator_id)
-            calls = self.evaluator
-            calls.count += 1
-            if span.goal_score is not None:
-                calls.observed.observe(span.goal_score)
+    def _on_scores(self, spans: list[IterationSpan]) -> None:
+        """Note the latest score, and the rises and falls on the way to it."""
+        before = None if self.scored is None else self.scored.goal_score
+        regressions, gain, scored = 0, self.loop.gain, self.scored
+        for span in spans:
+            score = span.goal_score
+            if score is None:
+                continue
+            if before is not None:
+                if score < before:
+                    regressions += 1
+                else:
+                    gain += score - before
+            before, scored = score, span
+        self.scored = scored
+        self.loop.regressions += regressions
+        self.loop.gain = gain
+
+    def _on_names(self, spans: list[IterationSpan]) -> None:
+        """Count those that are named or told apart on the iterations."""
+        loop = self.loop
+        workers: dict[str, int] = {}
+        judged: dict[str, list[float | None]] = {}
+        for span in spans:
+            worker_id, evaluator_id = span.worker_id, span.evaluator_id
+            if self.called:
+                # Those with spans of their own were counted by these.
+                worker_id = None if self._had("worker", span) else worker_id
+                evaluator_id = None if self._had("evaluator", span) else evaluator_id
+            if worker_id is not None:
+                workers[worker_id] = workers.get(worker_id, 0) + 1
+            if evaluator_id is not None:
+                judged.setdefault(evaluator_id, []).append(span.goal_score)
+            if span.input_tokens is not None or span.output_tokens is not None:
+                loop.input_tokens += span.input_tokens or 0
+                loop.output_tokens += span.output_tokens or 0
+        for name, calls in workers.items():
+            loop.worker(name).count += calls
+        for name, scores in judged.items():
+            judgements = loop.evaluator(name)
+            judgements.count += len(scores)
+            judgements.observed.observe_all([s for s in scores if s is not None])
 
     def _had(self, kind: str, span: IterationSpan) -> bool:
         place = (kind, span.span_id)
@@ -259,6 +266,8 @@ class LoopState:
 
     def on_finish(self, run: RunState, span: RunSpan, now: float) -> None:
         """Take in the end of a run; `now` is a monotonic time in seconds."""
+        if run.pending:
+            run.on_iterations()
         self.active -= 1
         self.finished[span.outcome] += 1
         self.terminations[reason_of(span.termination_reason)] += 1

@@ -2,7 +2,7 @@
 # installed outside it but Debian's prometheus package, by `make test`.
 
 .NOTPARALLEL:
-.PHONY: help demo test lint format bench build clean prometheus FORCE
+.PHONY: help demo test lint format bench specs build clean prometheus FORCE
 .DEFAULT_GOAL := help
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
@@ -38,6 +38,9 @@ bench: .venv/.bench ## run every benchmark against its peer; ARGS="--quick"
 		echo "==> $$name"; \
 		.venv/bin/python -m benchmarks.$$name $(ARGS) || exit 1; \
 	done
+
+specs: .venv/.lint ## write the generated pages of specs/ anew
+	@.venv/bin/python -m loopotel_prom.metrics.document >specs/metrics.md
 
 build: .venv/.build ## build the sdist and the wheel into dist/
 	@echo "==> building dist/"

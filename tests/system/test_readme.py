@@ -70,7 +70,8 @@ def clone(tmp_path_factory) -> Path:
 
 def test_its_commands_do_all_the_set_up(clone):
     """In a fresh clone, `make demo` and `make test` need nothing before them."""
-    _, demo, test = (block.removeprefix("$ ").strip() for block in _blocks("console"))
+    commands = [block.removeprefix("$ ").strip() for block in _blocks("console")]
+    _, install, demo, test = commands
     assert "20 runs in" in _shell(
         demo.replace("--episodes 20", "--episodes 20 --listen 127.0.0.1:0 --think 0"),
         clone,
@@ -78,6 +79,7 @@ def test_its_commands_do_all_the_set_up(clone):
     assert len((clone / "traces" / "traces.jsonl").read_text().splitlines()) == 20
     # The whole suite would run this test again; one file shows the set-up.
     assert " passed" in _shell(f'{test} ARGS="tests/unit/test_les.py"', clone)
+    _shell(install.replace("python", ".venv/bin/python") + " --quiet", clone)
 
 
 def test_every_command_and_option_is_explained():

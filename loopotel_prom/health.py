@@ -5,6 +5,8 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from loopotel_prom.plain import type_name
+
 if TYPE_CHECKING:
     import logging
 
@@ -33,7 +35,7 @@ class Health:
                 "%s of type %s left out of the trace: not a usable value"
                 " (logged once, counted in loopotel_dropped_values_total)",
                 field,
-                type(value).__name__,
+                type_name(type(value)),
             )
 
     def failed(self, processor: str, error: Exception) -> None:

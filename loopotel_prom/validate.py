@@ -151,7 +151,7 @@ def _none(file: str) -> Verdict:
 def _is_surely_valid(trace: object) -> bool:
     try:
         return _fast().is_valid(trace) and _is_json(trace)
-    except ValueError:  # it cannot be converted, so it has no verdict
+    except Exception:  # noqa: BLE001 - what cannot be converted has no verdict
         return False
 
 
@@ -176,8 +176,8 @@ def _messages(trace: object) -> list[str]:
     errors = _authority().iter_errors(trace)
     try:
         return sorted({f"{error.json_path}: {error.message}" for error in errors})
-    except (RecursionError, ValueError):
-        # Python will not spell it: nested too deeply, or over 4,300 digits.
+    except Exception:  # noqa: BLE001 - a stranger's __repr__ may raise anything
+        # Or Python will not spell it: nested too deeply, or over 4,300 digits.
         return ["$: a value that is wrong cannot be spelled out"]
 
 

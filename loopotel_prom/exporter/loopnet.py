@@ -15,7 +15,7 @@ def trajectory_from_trace(trace: Mapping[str, Any]) -> list[dict[str, Any]]:
     record format has no null, and unknown is not 0.
     """
     steps: list[dict[str, Any]] = []
-    for span in trace.get("spans") or ():
+    for span in _list(trace.get("spans")):
         if isinstance(span, Mapping) and span.get("kind") == "iteration":
             steps.append(_step(span, len(steps) + 1))
     steps.sort(key=lambda step: step["iteration"])
@@ -23,7 +23,7 @@ def trajectory_from_trace(trace: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _step(span: Mapping[str, Any], position: int) -> dict[str, Any]:
-    attributes = span.get("attributes") or {}
+    attributes = _attributes(span)
     iteration = count(attributes.get(semconv.ITERATION))
     score = number(attributes.get(semconv.GOAL_SCORE)) or 0.0
     step: dict[str, Any] = {
@@ -40,7 +40,7 @@ def _step(span: Mapping[str, Any], position: int) -> dict[str, Any]:
     tokens = count(attributes.get(semconv.TOKENS_DELTA))
     if tokens is not None:
         step["tokens"] = tokens
-    events = [e for e in span.get("events") or () if isinstance(e, Mapping)]
+    events = [e for e in _list(span.get("events")) if isinstance(e, Mapping)]
     names = [event.get("name") for event in events]
     step["failure_codes"] = _failure_codes(events)
     step["safety_events"] = names.count(semconv.SAFETY_VIOLATION)
@@ -51,8 +51,18 @@ def _step(span: Mapping[str, Any], position: int) -> dict[str, Any]:
 def _failure_codes(events: list[Mapping[str, Any]]) -> list[str]:
     """List the codes of failure and safety events, each once, in their order."""
     codes = (
-        (event.get("attributes") or {}).get(semconv.FAILURE_CODE)
+        _attributes(event).get(semconv.FAILURE_CODE)
         for event in events
         if event.get("name") in (semconv.FAILURE, semconv.SAFETY_VIOLATION)
     )
     return list(dict.fromkeys(code for code in codes if isinstance(code, str)))
+
+
+def _attributes(item: Mapping[str, Any]) -> Mapping[str, Any]:
+    found = item.get("attributes")
+    return found if isinstance(found, Mapping) else {}
+
+
+def _list(value: object) -> list[Any]:
+    """Give an array as it is; an empty one for what is none, as in a bad document."""
+    return [*value] if isinstance(value, list | tuple) else []

@@ -22,7 +22,7 @@ def encode(document: Mapping[str, Any]) -> bytes:
     """
     try:
         line = _encoder.encode(document)
-    except (TypeError, ValueError, OverflowError, RecursionError):
+    except Exception:  # noqa: BLE001 - a stranger's methods may raise anything
         line = _encoder.encode(plain_mapping(document))
     return line
 

@@ -45,6 +45,18 @@ def _innermost(activation: Activation | None) -> Activation | None:
     return activation
 
 
+def latest_activation() -> Activation | None:
+    """Give this context's activation, left or not."""
+    return _current.get()
+
+
+def exchange(activation: Activation | None) -> Activation | None:
+    """Make an activation this context's, and give the one before."""
+    before = _current.get()
+    _current.set(activation)
+    return before
+
+
 def current_tracer() -> "LoopTracer | None":
     """Give the innermost tracer entered in this context, or None."""
     activation = _innermost(_current.get())

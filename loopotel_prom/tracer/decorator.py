@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from typing import Any, ParamSpec, TypeVar, cast
 
 from loopotel_prom.les import DEFAULT_GOAL_TARGET
-from loopotel_prom.tracer.context import Activation
+from loopotel_prom.tracer.context import exchange, latest_activation
 from loopotel_prom.tracer.run import LoopTracer
 from loopotel_prom.tracer.values import goal_target_of, loop_name_of
 
@@ -94,22 +94,23 @@ class _Steps:
 
     def __init__(self, run: LoopTracer) -> None:
         self._run = run
-        self._activation: Activation | None = None
-        if run.enabled:
-            run._start()
+        outside = latest_activation()
+        run.__enter__()
+        self._is_traced = run.enabled
+        # What is current in the body: its run, or one that it has begun inside.
+        self._inside = exchange(outside)
 
     def __enter__(self) -> None:
-        if self._run.enabled:
-            self._activation = Activation(self._run)
+        if self._is_traced:
+            self._inside = exchange(self._inside)
 
     def __exit__(self, *_: object) -> None:
-        if self._activation is not None:
-            self._activation.leave()
+        if self._is_traced:
+            self._inside = exchange(self._inside)
 
     def end(self, error: BaseException | None = None) -> None:
         """End the run."""
-        if self._run.enabled:
-            self._run._leave(None if error is None else type(error))
+        self._run.__exit__(None if error is None else type(error), error, None)
 
 
 def _of_generator(

@@ -106,6 +106,9 @@ class Scope:
         recording = self._recording
         if recording is not None:
             with recording.lock:
+                if self.span_id:
+                    recording.values.drop("late_call", self)
+                    return self
                 self._start_ns = recording.now_ns()
                 self.span_id = recording.new_span_id()
                 self._begin(recording)

@@ -1,5 +1,6 @@
 """The snapshot: what one scrape sees, immutable."""
 
+import re
 from dataclasses import dataclass
 from math import isfinite
 from typing import NamedTuple
@@ -7,8 +8,9 @@ from typing import NamedTuple
 from loopotel_prom.metrics.catalogue import Metric
 
 # OpenMetrics: "The combined length of the label names and values of an
-# Exemplar's LabelSet MUST NOT exceed 128 UTF-8 character code points."
-_MAX_LABEL_CHARACTERS = 128
+# Exemplar's LabelSet MUST NOT exceed 128 UTF-8 character code points." That leaves
+# 120. No id has quotes or spaces, over which some parsers lose the whole page.
+_TRACE_ID = re.compile(r"[A-Za-z0-9._:-]{1,120}")
 
 
 class Exemplar(NamedTuple):
@@ -21,13 +23,11 @@ class Exemplar(NamedTuple):
     @property
     def is_valid(self) -> bool:
         """Tell whether it may be exposed; otherwise only its sample may."""
-        characters = len("trace_id") + len(self.trace_id)
         return (
-            len(self.trace_id) > 0
-            and characters <= _MAX_LABEL_CHARACTERS
+            _TRACE_ID.fullmatch(self.trace_id) is not None
             and isfinite(self.value)
-            and self.time_seconds > 0
             and isfinite(self.time_seconds)
+            and self.time_seconds > 0
         )
 
 

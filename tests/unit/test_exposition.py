@@ -51,7 +51,7 @@ def gauges(*slots: int) -> tuple[Family, ...]:
     return (Family(GAUGE, tuple(samples)),)
 
 
-# ---- what it means: the same as prometheus_client's own ---------------------
+# What it means: the same as prometheus_client's own.
 
 # NUL-free and without lone surrogates, which no label has; and often what escapes.
 _texts = st.text(
@@ -165,7 +165,7 @@ def test_a_page_means_what_prometheus_client_would_say(snapshot):
     assert _renderer.remembered <= sum(len(family.samples) for family in snapshot)
 
 
-# ---- the page itself --------------------------------------------------------
+# The page itself.
 
 STATE = (
     *gauges(0, 1),
@@ -280,7 +280,7 @@ def test_a_sample_with_too_few_labels_is_an_error():
         render((Family(COUNTER, (Sample(("repair",), 7),)),), TEXT_0_0_4)
 
 
-# ---- what is remembered -----------------------------------------------------
+# What is remembered.
 
 
 def test_a_series_that_went_is_forgotten():
@@ -340,7 +340,7 @@ def test_concurrent_scrapes_of_different_states_do_not_mix():
     assert renderer.remembered == 50
 
 
-# ---- who gets which format --------------------------------------------------
+# Who gets which format.
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 TEXT_1 = "text/plain; version=1.0.0; charset=utf-8; escaping="

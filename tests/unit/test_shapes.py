@@ -9,6 +9,9 @@ import sys
 import threading
 import traceback
 
+import anyio
+import anyio.lowlevel
+import anyio.to_thread
 import pytest
 from prometheus_client import CollectorRegistry
 
@@ -651,13 +654,10 @@ def test_a_failing_task_group_fails_the_run(new_run, recorder):
 @pytest.mark.parametrize("backend", ("asyncio", "trio"))
 def test_anyio_tasks_have_their_own_tracer(new_run, recorder, backend):
     """Task groups and worker threads of anyio keep and carry the context."""
-    anyio = pytest.importorskip("anyio", reason="anyio is no dependency of ours")
-    if backend == "trio":
-        pytest.importorskip("trio", reason="trio is no dependency of ours")
 
     async def work(number: int) -> None:
         with new_run("inner-loop") as inner:
-            await anyio.sleep(0)
+            await anyio.lowlevel.checkpoint()
             assert await anyio.to_thread.run_sync(current_tracer) is inner
             _emit(number)
 

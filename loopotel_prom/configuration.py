@@ -7,7 +7,7 @@ when they are built, so that importing the package stays cheap.
 
 import os
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NamedTuple, Self
 from weakref import WeakKeyDictionary
 
 from loopotel_prom import pipeline
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
     from loopotel_prom.metrics import MetricsProcessor
+    from loopotel_prom.metrics.collector import LoopCollector
     from loopotel_prom.web import Endpoint
 
 
@@ -124,6 +125,13 @@ class Configuration:
         self.close()
 
 
+class _Metrics(NamedTuple):
+    """The metrics of one registry."""
+
+    processor: "MetricsProcessor"
+    collector: "LoopCollector"
+
+
 class _Process:
     """What this process has set up."""
 
@@ -131,7 +139,7 @@ class _Process:
         self.current: Configuration | None = None
         self.health = Health()
         # One set of counters for each registry, however often configured.
-        self.metrics: WeakKeyDictionary[CollectorRegistry, MetricsProcessor] = (
+        self.metrics: WeakKeyDictionary[CollectorRegistry, _Metrics] = (
             WeakKeyDictionary()
         )
         if hasattr(os, "register_at_fork"):
@@ -141,7 +149,7 @@ class _Process:
         """Start clean in a child: its own counts, no endpoint, no held lock."""
         self.health.after_fork()
         for metrics in list(self.metrics.values()):
-            metrics.after_fork()
+            metrics.processor.after_fork()
         if self.current is not None:
             self.current._disown()  # noqa: SLF001 - of this module
         pipeline.after_fork()
@@ -218,8 +226,9 @@ def _disabled(what: _What) -> Configuration:
 def _set_up(what: _What, current: Configuration | None) -> Configuration:
     _, settings, registry = what
     # The archive first: what is on a page should be on disk.
-    processors = [*_archive(settings), _metrics(settings, registry)]
-    endpoint = _endpoint(what, current)
+    metrics = _metrics(settings, registry)
+    processors = [*_archive(settings), metrics.processor]
+    endpoint = _endpoint(what, metrics.collector, current)
     installed = Pipeline(
         processors, health=_process.health, parent=parent_of(os.environ)
     )
@@ -247,13 +256,16 @@ def _archive(settings: Settings) -> list[Processor]:
     return [processor]
 
 
-def _endpoint(what: _What, current: Configuration | None) -> "Endpoint | None":
+def _endpoint(
+    what: _What, own: "LoopCollector", current: Configuration | None
+) -> "Endpoint | None":
     """Open the endpoint, or take over the current one if it is the same."""
     _, settings, registry = what
     if settings.listen is None:
         return None
     from loopotel_prom.web import (  # noqa: PLC0415 - imported when needed
         Endpoint,
+        MetricsPage,
         parse_address,
     )
 
@@ -265,10 +277,10 @@ def _endpoint(what: _What, current: Configuration | None) -> "Endpoint | None":
         if before.listen == settings.listen and address.port:
             # The same port for another registry: both cannot have it.
             current._retire()  # noqa: SLF001 - of this module
-    return Endpoint(address, registry)
+    return Endpoint(address, MetricsPage(registry, own, _process.health))
 
 
-def _metrics(settings: Settings, registry: "CollectorRegistry") -> "MetricsProcessor":
+def _metrics(settings: Settings, registry: "CollectorRegistry") -> _Metrics:
     """Give the registry's metrics, registering them at the first call."""
     from prometheus_client import (  # noqa: PLC0415 - imported when needed
         CollectorRegistry,
@@ -288,18 +300,19 @@ def _metrics(settings: Settings, registry: "CollectorRegistry") -> "MetricsProce
     with pipeline.wiring_lock():
         metrics = _process.metrics.get(registry)
         if metrics is not None:
-            metrics.limit(
+            metrics.processor.limit(
                 max_concurrent_runs=settings.max_concurrent_runs,
                 linger_seconds=settings.linger_seconds,
             )
             return metrics
-        metrics = MetricsProcessor(
+        processor = MetricsProcessor(
             health=_process.health,
             max_concurrent_runs=settings.max_concurrent_runs,
             linger_seconds=settings.linger_seconds,
         )
+        metrics = _Metrics(processor, LoopCollector(processor.snapshot))
         try:
-            registry.register(LoopCollector(metrics.snapshot))
+            registry.register(metrics.collector)
         except ValueError as error:
             raise ConfigError(
                 f"the registry has a metric of ours already: {error}; give configure"
@@ -316,7 +329,7 @@ def _default() -> Pipeline:
     from prometheus_client import REGISTRY  # noqa: PLC0415 - imported when needed
 
     return Pipeline(
-        [_metrics(Settings(), REGISTRY)],
+        [_metrics(Settings(), REGISTRY).processor],
         health=_process.health,
         parent=parent_of(os.environ),
     )

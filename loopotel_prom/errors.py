@@ -58,9 +58,10 @@ class MissingExtraError(LoopotelError, ImportError):
         extra: The extra that brings it, where it can be installed at all.
     """
 
-    def __init__(self, what: str, *, extra: str, reason: str = "") -> None:
-        hint = f"install loopotel-prom[{extra}]"
-        if reason:
-            hint = f"it cannot be: {reason}"
+    def __init__(
+        self, what: str, *, extra: str, reason: str = "", hint: str = ""
+    ) -> None:
+        because = f" ({reason})" if reason else ""
+        hint = hint or f"install loopotel-prom[{extra}]{because}"
         super().__init__(f"{what} is not installed; {hint}")
         self.extra = extra

@@ -127,11 +127,11 @@ def _loopgym() -> Any:
     try:
         import loopgym  # noqa: PLC0415 - an optional extra
     except ImportError as error:
-        reason = ""
+        hint = ""
         if sys.version_info < (3, 12):
             running = ".".join(map(str, sys.version_info[:2]))
-            reason = f"LoopGym needs Python 3.12 or later, this is {running}"
-        raise MissingExtraError("LoopGym", extra="loopgym", reason=reason) from error
+            hint = f"it needs Python 3.12 or later, this is {running}"
+        raise MissingExtraError("LoopGym", extra="loopgym", hint=hint) from error
     return loopgym
 
 

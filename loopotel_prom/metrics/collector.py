@@ -29,11 +29,11 @@ class LoopCollector(Collector):
     Register it as any other: ``registry.register(LoopCollector(snapshot))``.
 
     Args:
-        snapshot: Gives what a scrape sees.
+        snapshot: Gives what a scrape sees; it counts as one.
     """
 
     def __init__(self, snapshot: Callable[[], Snapshot]) -> None:
-        self._snapshot = snapshot
+        self.snapshot = snapshot
 
     def describe(self) -> Iterable[PrometheusMetric]:
         """Name the families without counting as a scrape."""
@@ -41,7 +41,7 @@ class LoopCollector(Collector):
 
     def collect(self) -> Iterator[PrometheusMetric]:
         """Give all families as they are now."""
-        for family in self._snapshot():
+        for family in self.snapshot():
             yield _filled(family)
 
 

@@ -4,21 +4,36 @@ import errno
 import gzip
 import logging
 import socket
+import sys
 import threading
+from collections.abc import Callable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry
-from prometheus_client.exposition import choose_encoder
+from urllib.parse import parse_qs
 
 from loopotel_prom.errors import ConfigError
+from loopotel_prom.metrics.negotiation import choose_encoding, negotiate
 from loopotel_prom.version import __version__
 from loopotel_prom.web.address import Address
+from loopotel_prom.web.page import MetricsPage
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 _log = logging.getLogger("loopotel_prom")
 
 # How soon the server notices that it is to stop.
 _POLL_SECONDS = 0.05
+
+_PLAIN = "text/plain; charset=utf-8"
+# Less gains nothing.
+_WORTH_PACKING = 1024
+_PACKERS: dict[str, Callable[[bytes], bytes]] = {
+    "gzip": lambda body: gzip.compress(body, compresslevel=1),
+    "zstd": zstd.compress,
+}
 
 _LANDING = """<!DOCTYPE html>
 <html lang="en">
@@ -42,20 +57,20 @@ class Endpoint:
     Args:
         address: Where to listen; on this machine only, for there is no
             authentication.
-        registry: What ``/metrics`` shows.
+        page: What ``/metrics`` shows.
 
     Raises:
         ConfigError: The address cannot be listened on.
     """
 
-    def __init__(self, address: Address, registry: CollectorRegistry) -> None:
+    def __init__(self, address: Address, page: MetricsPage) -> None:
         if not address.is_loopback:
             raise ConfigError(
                 f"cannot listen on {address}: only loopback addresses (127.0.0.1, ::1,"
                 " localhost) are served, for there is no authentication; put a reverse"
                 " proxy in front"
             )
-        self._server = _listen(address, registry)
+        self._server = _listen(address, page)
         self._thread = threading.Thread(
             target=self._server.serve_forever,
             args=(_POLL_SECONDS,),
@@ -136,7 +151,7 @@ class _Server(ThreadingHTTPServer):
     allow_reuse_address = True
     request_queue_size = 128
 
-    registry: CollectorRegistry
+    page: MetricsPage
     scrapes: _Scrapes
 
     def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002 - named by the standard library
@@ -148,7 +163,7 @@ class _Server6(_Server):
     address_family = socket.AF_INET6
 
 
-def _listen(address: Address, registry: CollectorRegistry) -> _Server:
+def _listen(address: Address, page: MetricsPage) -> _Server:
     kind = _Server6 if address.is_ipv6 else _Server
     try:
         server = kind((address.host, address.port), _Handler)
@@ -159,7 +174,7 @@ def _listen(address: Address, registry: CollectorRegistry) -> _Server:
         raise ConfigError(
             f"cannot listen on {address}: {error.strerror}; {hint}"
         ) from error
-    server.registry = registry
+    server.page = page
     server.scrapes = _Scrapes()
     return server
 
@@ -179,42 +194,43 @@ class _Handler(BaseHTTPRequestHandler):
         elif path == "/":
             self._answer(HTTPStatus.OK, "text/html; charset=utf-8", _LANDING.encode())
         elif path in ("/-/healthy", "/-/ready"):
-            self._answer(HTTPStatus.OK, "text/plain; charset=utf-8", b"ok\n")
+            self._answer(HTTPStatus.OK, _PLAIN, b"ok\n")
         else:
-            self._answer(
-                HTTPStatus.NOT_FOUND, "text/plain; charset=utf-8", b"not found\n"
-            )
+            self._answer(HTTPStatus.NOT_FOUND, _PLAIN, b"not found\n")
 
     do_HEAD = do_GET  # noqa: N815 - named by the standard library
 
     def _metrics(self) -> None:
+        wanted = negotiate(self.headers.get("Accept"))
         if self.command == "HEAD":
             # A look at the headers is no scrape: it collects nothing.
-            self._answer(HTTPStatus.OK, CONTENT_TYPE_LATEST, b"")
+            self._answer(HTTPStatus.OK, wanted.content_type, b"")
             return
         ticket = self.server.scrapes.begin()
+        query = parse_qs(self.path.partition("?")[2])
         try:
-            encode, content_type = choose_encoder(self.headers.get("Accept", ""))
-        except Exception:  # noqa: BLE001 - it raises TypeError on a bad version
-            encode, content_type = choose_encoder("")
-        try:
-            page = encode(self.server.registry)
-        except Exception:  # noqa: BLE001 - a stranger's collector may raise anything
-            _log.exception("a collector failed; this scrape gets status 500")
+            page = self.server.page.render(wanted, frozenset(query.get("name[]", ())))
+        except Exception:  # noqa: BLE001 - whatever it is, the client gets an answer
+            _log.exception("the metrics page cannot be made; this scrape gets a 500")
             self._answer(
                 HTTPStatus.INTERNAL_SERVER_ERROR,
-                "text/plain; charset=utf-8",
-                b"a collector failed; the program's log says which\n",
+                _PLAIN,
+                b"the page cannot be made; the program's log says why\n",
             )
             return
-        self._answer(HTTPStatus.OK, content_type, page)
+        self._answer(HTTPStatus.OK, wanted.content_type, page)
         self.server.scrapes.finish(ticket)
 
     def _answer(self, status: HTTPStatus, content_type: str, body: bytes) -> None:
         self.send_response(status)
-        if "gzip" in self.headers.get("Accept-Encoding", "") and len(body) > 1024:  # noqa: PLR2004 - less gains nothing
-            body = gzip.compress(body, compresslevel=1)
-            self.send_header("Content-Encoding", "gzip")
+        if len(body) > _WORTH_PACKING:
+            coding = choose_encoding(
+                self.headers.get("Accept-Encoding"), tuple(_PACKERS)
+            )
+            if coding in _PACKERS:
+                body = _PACKERS[coding](body)
+                self.send_header("Content-Encoding", coding)
+            self.send_header("Vary", "Accept, Accept-Encoding")
         self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(body)))
         self.send_header("X-Content-Type-Options", "nosniff")

@@ -1,18 +1,24 @@
 """`configure`: the wiring of a process, and its endpoint."""
 
+import gzip
 import logging
 import socket
 import subprocess
 import sys
+import threading
 import urllib.error
 import urllib.request
 
 import pytest
 from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client.openmetrics.parser import (
+    text_string_to_metric_families as openmetrics_families,
+)
 from prometheus_client.parser import text_string_to_metric_families
 
 import loopotel_prom
 from loopotel_prom import LoopTracer, ltf
+from loopotel_prom.archive.lines import zstd
 from loopotel_prom.errors import ConfigError
 from loopotel_prom.web import parse_address
 
@@ -63,7 +69,10 @@ def test_configuring_otherwise_keeps_the_counters(registry, tmp_path):
     _one_run()
     handle = loopotel_prom.configure(listen="127.0.0.1:0", registry=registry)
     _one_run()
-    assert "loop_tokens_total{env_id=" in _get(f"{handle.url}/metrics")[1]
+    assert (
+        'loop_tokens_total{loop_name="code-repair",env_id=""} 14'
+        in _get(f"{handle.url}/metrics")[1].splitlines()
+    )
     assert (
         registry.get_sample_value(
             "loop_tokens_total", {"loop_name": "code-repair", "env_id": ""}
@@ -104,21 +113,100 @@ def test_openmetrics_is_given_to_who_asks(registry):
     assert page.endswith("# EOF\n")
 
 
-def test_a_failing_collector_gives_status_500(registry, caplog):
-    """The scrape says so in one line, and the log says which."""
+class Failing:
+    """A collector that cannot do anything."""
 
-    class Failing:
-        def describe(self):
-            return []
+    def describe(self):
+        return []
 
-        def collect(self):
-            raise RuntimeError("out of order")
+    def collect(self):
+        raise RuntimeError("out of order")
 
+
+def test_a_failing_collector_costs_only_its_own_families(registry, caplog):
+    """The page has ours and the other's, and the failure is counted."""
     registry.register(Failing())
+    Gauge("another", "Of somebody else.", registry=registry).set(7)
     handle = loopotel_prom.configure(listen="127.0.0.1:0", registry=registry)
     with caplog.at_level(logging.CRITICAL, logger="loopotel_prom"):
-        status, body = _get(f"{handle.url}/metrics")
-    assert (status, body.count("\n")) == (500, 1)
+        _get(f"{handle.url}/metrics")
+        status, page = _get(f"{handle.url}/metrics")
+    families = {f.name: f for f in text_string_to_metric_families(page)}
+    assert status == 200
+    assert families["another"].samples[0].value == 7
+    (failure,) = families["loopotel_processor_failures"].samples
+    assert failure.labels == {"processor": "Failing"}
+
+
+@pytest.mark.parametrize("accept", ("text/plain", "application/openmetrics-text"))
+def test_the_page_is_ours_and_theirs_in_one(registry, accept):
+    """In either format it parses whole."""
+    Gauge("another", "Of somebody else.", registry=registry)
+    handle = loopotel_prom.configure(listen="127.0.0.1:0", registry=registry)
+    _one_run()
+    _, page = _get(f"{handle.url}/metrics", Accept=accept)
+    parse = text_string_to_metric_families
+    if accept != "text/plain":
+        parse = openmetrics_families
+    names = {family.name for family in parse(page)}
+    assert {"another", "loop_tokens", "loopotel_build_info"} <= names
+
+
+def test_a_scrape_can_ask_for_some_names(registry):
+    """Ours and theirs alike."""
+    Gauge("another", "Of somebody else.", registry=registry)
+    handle = loopotel_prom.configure(listen="127.0.0.1:0", registry=registry)
+    _one_run()
+    wanted = "name[]=another&name[]=loop_iterations_total"
+    _, page = _get(f"{handle.url}/metrics?{wanted}")
+    assert {f.name for f in text_string_to_metric_families(page)} == {
+        "another",
+        "loop_iterations",
+    }
+
+
+@pytest.mark.parametrize(
+    ("accepted", "coding", "unpack"),
+    (
+        ("gzip", "gzip", gzip.decompress),
+        ("zstd, gzip;q=0.5", "zstd", zstd.decompress),
+        ("gzip;q=0", None, bytes),
+    ),
+)
+def test_the_page_is_packed_as_the_client_likes(registry, accepted, coding, unpack):
+    """By its weights."""
+    handle = loopotel_prom.configure(listen="127.0.0.1:0", registry=registry)
+    headers = {"Accept-Encoding": accepted}
+    request = urllib.request.Request(f"{handle.url}/metrics", headers=headers)  # noqa: S310 - our own
+    with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310 - our own
+        assert answer.headers["Content-Encoding"] == coding
+        assert b"loopotel_build_info" in unpack(answer.read())
+
+
+def test_concurrent_scrapers_share_a_page_that_is_not_older_than_they(registry):
+    """Twenty scrapers, and each sees the iteration that came before it asked."""
+    handle = loopotel_prom.configure(listen="127.0.0.1:0", registry=registry)
+    seen = []
+
+    def scrape() -> None:
+        for _ in range(20):
+            with lock:
+                run.emit_iteration(iteration=1, goal_score=0.4)
+                count[0] += 1
+                known = count[0]
+            page = _get(f"{handle.url}/metrics?name[]=loop_iterations_total")[1]
+            (family,) = text_string_to_metric_families(page)
+            seen.append(family.samples[0].value >= known)
+
+    lock, count = threading.Lock(), [0]
+    with LoopTracer("code-repair") as run:
+        threads = [threading.Thread(target=scrape) for _ in range(20)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert len(seen) == 400
+    assert all(seen)
 
 
 def test_drain_waits_for_a_scrape_that_begins_later(registry):

@@ -80,17 +80,19 @@ usable := $(shell [ "$$(cat .venv/.made 2>/dev/null)" = '$(CURDIR)' ] \
 	@$(pip) --upgrade 'pip>=25.1' # the first that knows dependency groups
 	@echo '$(CURDIR)' >$@
 
-# Debian's package also starts a service on :9090, on machines with an init.
+# Debian's packages also start services on :9090 and :9091, on machines with an init.
 apt = apt-get -qq -o DPkg::Lock::Timeout=120
+servers = prometheus prometheus-pushgateway
 
 prometheus:
-	@command -v prometheus >/dev/null && exit 0; \
+	@missing=; for each in $(servers); do command -v $$each >/dev/null || missing=1; done; \
+	[ "$$missing" ] || exit 0; \
 	root=; [ "$$(id -u)" = 0 ] || root='sudo -n'; \
 	if ! command -v apt-get >/dev/null || ! $$root true 2>/dev/null; then \
-		echo "the tests need a real Prometheus on PATH: apt-get install --no-install-recommends prometheus, or any release >= 2.42" >&2; \
+		echo "the tests need real servers on PATH: apt-get install --no-install-recommends $(servers), or any releases (Prometheus >= 2.42)" >&2; \
 		exit 1; \
 	fi; \
-	echo "==> installing Debian's prometheus"; \
+	echo "==> installing Debian's $(servers)"; \
 	out=$$($$root $(apt) update 2>&1; \
-		$$root env DEBIAN_FRONTEND=noninteractive $(apt) install -y --no-install-recommends prometheus 2>&1) \
+		$$root env DEBIAN_FRONTEND=noninteractive $(apt) install -y --no-install-recommends $(servers) 2>&1) \
 	|| { echo "$$out" >&2; exit 1; }

@@ -6,6 +6,7 @@ when they are built, so that importing the package stays cheap.
 """
 
 import os
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple, Self
 from weakref import WeakKeyDictionary
@@ -49,11 +50,13 @@ class Configuration:
         archive: str | None,
         endpoint: "Endpoint | None",
         installed: Pipeline,
+        metrics: "_Metrics | None" = None,
     ) -> None:
         self._what = what
         self._endpoint = endpoint
         self._pipeline = installed
         self._health = installed.health
+        self._metrics = metrics
         self.url = None if endpoint is None else endpoint.url
         self.archive = archive
 
@@ -77,6 +80,49 @@ class Configuration:
     def scrapes_begun(self) -> int:
         """Give the number of scrapes so far; 0 without an endpoint."""
         return 0 if self._endpoint is None else self._endpoint.scrapes_begun()
+
+    def write_textfile(self, path: "str | os.PathLike[str]") -> None:
+        """
+        Write the page to a file, for the node_exporter's textfile collector.
+
+        The file is replaced whole, so that a scrape sees no half of it.
+
+        Raises:
+            DeliveryError: The file cannot be written.
+        """
+        from loopotel_prom.web.deliver import (  # noqa: PLC0415 - imported when needed
+            write_textfile,
+        )
+
+        if self._metrics is not None:
+            write_textfile(path, self._what[2], self._metrics.collector, self._health)
+
+    def push(
+        self,
+        gateway: str,
+        *,
+        job: str,
+        grouping_key: Mapping[str, str] | None = None,
+        timeout_seconds: float = 30.0,
+    ) -> None:
+        """
+        Push the page to a Pushgateway, for a job too short to be scraped.
+
+        Args:
+            gateway: ``HOST:PORT`` or URL of the Pushgateway.
+            job: The job to push as; what it pushed before is replaced.
+            grouping_key: More labels that tell this pusher from others.
+            timeout_seconds: How long to wait for it.
+
+        Raises:
+            DeliveryError: It cannot be reached, or refuses.
+        """
+        from loopotel_prom.web.deliver import (  # noqa: PLC0415 - imported when needed
+            push,
+        )
+
+        if self._metrics is not None:
+            push(self._what[2], gateway, job, grouping_key, timeout_seconds)
 
     def failures(self) -> int:
         """Give the number of finished runs that the archive failed to take."""
@@ -165,6 +211,9 @@ def configure(
     registry: "CollectorRegistry | None" = None,
     max_concurrent_runs: int | Unset = UNSET,
     linger_seconds: float | Unset = UNSET,
+    max_series: int | Unset = UNSET,
+    run_labels: Iterable[str] | Unset = UNSET,
+    run_info: bool | Unset = UNSET,
 ) -> Configuration:
     """
     Set up where this process's loops can be seen. Call it once, at the start.
@@ -188,6 +237,14 @@ def configure(
         max_concurrent_runs: How many runs of one loop are shown apart; by
             default 16.
         linger_seconds: How long an ended run is shown at most; by default 300.
+        max_series: How many series the loops have in all; beyond it, new names
+            share ``__overflow__``. By default 4,000, which with ours stays below
+            a ``sample_limit`` of 5,000.
+        run_labels: Labels beyond ``loop_name`` and ``env_id`` on every metric of
+            the loops: ``task_id``, or keys of a run's metadata. By default none;
+            each multiplies the series.
+        run_info: Whether ``loop_run_info`` shows the traces of active runs; by
+            default not: each run is a new series.
 
     Raises:
         ConfigError: A value cannot work, or the address is taken.
@@ -201,6 +258,9 @@ def configure(
         archive=archive,
         max_concurrent_runs=max_concurrent_runs,
         linger_seconds=linger_seconds,
+        max_series=max_series,
+        run_labels=run_labels,
+        run_info=run_info,
     )
     what = (disabled, settings, REGISTRY if registry is None else registry)
     with pipeline.wiring_lock():
@@ -233,7 +293,7 @@ def _set_up(what: _What, current: Configuration | None) -> Configuration:
         processors, health=_process.health, parent=parent_of(os.environ)
     )
     pipeline.install(installed)
-    return Configuration(what, settings.archive, endpoint, installed)
+    return Configuration(what, settings.archive, endpoint, installed, metrics)
 
 
 def _archive(settings: Settings) -> list[Processor]:
@@ -300,15 +360,25 @@ def _metrics(settings: Settings, registry: "CollectorRegistry") -> _Metrics:
     with pipeline.wiring_lock():
         metrics = _process.metrics.get(registry)
         if metrics is not None:
+            if metrics.processor.run_labels != settings.run_labels:
+                raise ConfigError(
+                    "run_labels cannot change while the process lives: the metrics in"
+                    f" this registry have {list(metrics.processor.run_labels)}"
+                )
             metrics.processor.limit(
                 max_concurrent_runs=settings.max_concurrent_runs,
                 linger_seconds=settings.linger_seconds,
+                run_info=settings.run_info,
+                max_series=settings.max_series,
             )
             return metrics
         processor = MetricsProcessor(
             health=_process.health,
             max_concurrent_runs=settings.max_concurrent_runs,
             linger_seconds=settings.linger_seconds,
+            run_labels=settings.run_labels,
+            run_info=settings.run_info,
+            max_series=settings.max_series,
         )
         metrics = _Metrics(processor, LoopCollector(processor.snapshot))
         try:

@@ -7,6 +7,7 @@ The errors of the package.
     ├── ConfigError (ValueError)        a setting that cannot work
     ├── DocumentError (ValueError)      bytes or values that are no LTF document
     ├── ArchiveError (OSError)          an archive that cannot be read or written
+    ├── DeliveryError (OSError)         metrics that could not be handed over
     └── MissingExtraError (ImportError) an optional part that is not installed
 
 Configuration, storage and commands raise them. Instrumentation never does: it
@@ -48,6 +49,10 @@ class ArchiveError(LoopotelError, OSError):
         super().__init__(f"{path}: {message}; {hint}")
         self.path = path
         self.hint = hint
+
+
+class DeliveryError(LoopotelError, OSError):
+    """Metrics could not be written to a file or pushed to a gateway."""
 
 
 class MissingExtraError(LoopotelError, ImportError):

@@ -9,6 +9,7 @@ what they do there must be short and must not wait for a network.
 import threading
 from collections.abc import Callable, Iterable
 from typing import NamedTuple, Protocol
+from weakref import WeakSet
 
 from loopotel_prom.health import Health
 from loopotel_prom.span import RunSpan, Span
@@ -80,6 +81,8 @@ class Pipeline:
         self.health = health or Health()
         self.parent = parent
         self.disabled = disabled
+        if self.processors:
+            _pipelines.add(self)
 
     def on_start(self, span: RunSpan) -> None:
         """Tell every processor of a run that has started. Never raises."""
@@ -126,6 +129,10 @@ class Pipeline:
         except Exception as error:  # noqa: BLE001 - isolation is the purpose
             self.health.failed(type(processor).__name__, error)
             return False
+
+
+# All that a forked child may have inherited in the middle of something.
+_pipelines: "WeakSet[Pipeline]" = WeakSet()
 
 
 class _Installation:
@@ -188,7 +195,7 @@ def provide_default(factory: Callable[[], Pipeline]) -> None:
 
 
 def after_fork() -> None:
-    """Start the process's pipeline clean in a forked child."""
+    """Start every pipeline of the process clean in a forked child."""
     _installation.lock = threading.RLock()
-    if _installation.pipeline is not None:
-        _installation.pipeline.after_fork()
+    for pipeline in list(_pipelines):
+        pipeline.after_fork()

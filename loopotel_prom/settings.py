@@ -6,7 +6,7 @@ An argument wins over its variable, a variable over the default.
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 from typing import Final, TypeVar
 
@@ -22,6 +22,13 @@ _MOST_RUNS = 1000
 
 DEFAULT_LISTEN = "127.0.0.1:10110"
 
+# Ours on some metric, Prometheus' own, or of the format.
+_TAKEN_LABELS = frozenset(
+    (
+        *("loop_name", "env_id", "slot", "trace_id", "outcome", "reason", "code"),
+        *("worker_id", "evaluator_id", "job", "instance", "le", "quantile"),
+    )
+)
 _YES = ("1", "true", "yes", "on")
 _NO = ("", "0", "false", "no", "off")
 # Compiled when needed: most processes have no parent.
@@ -29,9 +36,11 @@ _PARENT = (
     r"(ltf-[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})"
     r"(?:/([0-9a-f]{16}))?"
 )
+# Version ff and ids of zeros are invalid; version 00 has nothing after the flags.
 _TRACEPARENT = (
-    r"[0-9a-f]{2}-([0-9a-f]{8})([0-9a-f]{4})([0-9a-f]{4})([0-9a-f]{4})([0-9a-f]{12})"
-    r"-([0-9a-f]{16})-[0-9a-f]{2}(?:-.*)?"
+    r"(?!ff|00.{54})[0-9a-f]{2}-(?!0{32})"
+    r"([0-9a-f]{8})([0-9a-f]{4})([0-9a-f]{4})([0-9a-f]{4})([0-9a-f]{12})"
+    r"-(?!0{16})([0-9a-f]{16})-[0-9a-f]{2}(?:-.*)?"
 )
 
 
@@ -53,6 +62,10 @@ class Settings(Struct, frozen=True, kw_only=True):
     max_concurrent_runs: int = 16
     # Long enough for a Prometheus that scrapes every minute to see the end.
     linger_seconds: float = 300.0
+    # Below the sample limit of 5,000 that many a Prometheus sets.
+    max_series: int = 4000
+    run_labels: tuple[str, ...] = ()
+    run_info: bool = False
 
     def __post_init__(self) -> None:
         _check(
@@ -68,6 +81,19 @@ class Settings(Struct, frozen=True, kw_only=True):
             type(self.linger_seconds) in (int, float) and self.linger_seconds >= 0,
             "seconds from 0 up",
         )
+        _check(
+            "max_series",
+            self.max_series,
+            type(self.max_series) is int and self.max_series > 0,
+            "a whole number above 0",
+        )
+        _check(
+            "run_labels",
+            self.run_labels,
+            isinstance(self.run_labels, tuple) and all(map(_is_label, self.run_labels)),
+            "names of labels, such as task_id, that no metric has already",
+        )
+        _check("run_info", self.run_info, type(self.run_info) is bool, "true or false")
         _check("listen", self.listen, _is_text(self.listen), "HOST:PORT or None")
         _check("archive", self.archive, _is_text(self.archive), "a folder or None")
 
@@ -75,6 +101,16 @@ class Settings(Struct, frozen=True, kw_only=True):
 def _check(name: str, value: object, good: bool, wanted: str) -> None:  # noqa: FBT001 - the verdict
     if not good:
         raise ConfigError(f"{name} must be {wanted}, got {value!r}")
+
+
+def _is_label(name: object) -> bool:
+    return (
+        isinstance(name, str)
+        and name.isidentifier()
+        and name.isascii()
+        and not name.startswith("__")
+        and name not in _TAKEN_LABELS
+    )
 
 
 def _is_text(value: object) -> bool:
@@ -90,6 +126,9 @@ def read_settings(
     archive: "str | os.PathLike[str] | Unset | None" = UNSET,
     max_concurrent_runs: int | Unset = UNSET,
     linger_seconds: float | Unset = UNSET,
+    max_series: int | Unset = UNSET,
+    run_labels: Iterable[str] | Unset = UNSET,
+    run_info: bool | Unset = UNSET,
 ) -> Settings:
     """
     Put arguments and variables together.
@@ -109,9 +148,15 @@ def read_settings(
             return otherwise
         try:
             return read(raw)
+        except ConfigError:
+            raise
         except ValueError as error:
             raise ConfigError(f"{variable}: {raw!r} is no {read.__name__}") from error
 
+    if isinstance(run_labels, str):
+        run_labels = (run_labels,)
+    elif isinstance(run_labels, Iterable):
+        run_labels = tuple(run_labels)
     if isinstance(archive, os.PathLike):
         archive = os.fspath(archive)
     return Settings(
@@ -123,6 +168,9 @@ def read_settings(
         linger_seconds=pick(
             "linger_seconds", linger_seconds, float, default.linger_seconds
         ),
+        max_series=pick("max_series", max_series, int, default.max_series),
+        run_labels=pick("run_labels", run_labels, _names, default.run_labels),
+        run_info=pick("run_info", run_info, _yes_or_no, default.run_info),
     )
 
 
@@ -140,10 +188,21 @@ def is_disabled(environment: Mapping[str, str]) -> bool:
     Raises:
         ConfigError: It is neither a yes nor a no.
     """
-    raw = environment.get("LOOPOTEL_DISABLED", "").strip().lower()
-    if raw in _YES or raw in _NO:
-        return raw in _YES
-    raise ConfigError(f"LOOPOTEL_DISABLED: {raw!r} is neither 1 nor 0")
+    try:
+        return _yes_or_no(environment.get("LOOPOTEL_DISABLED", ""))
+    except ConfigError as error:
+        raise ConfigError(f"LOOPOTEL_DISABLED: {error}") from error
+
+
+def _yes_or_no(raw: str) -> bool:
+    word = raw.strip().lower()
+    if word in _YES or word in _NO:
+        return word in _YES
+    raise ConfigError(f"{word!r} is neither 1 nor 0")
+
+
+def _names(raw: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in raw.split(",") if name.strip())
 
 
 def parent_of(environment: Mapping[str, str]) -> Parent | None:

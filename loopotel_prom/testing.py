@@ -98,4 +98,5 @@ class RecordingProcessor:
         self.closed = True
 
     def after_fork(self) -> None:
-        """Do nothing: a test may want to see what the child inherited."""
+        """Keep everything: a test may want to see what the child inherited."""
+        self._lock = threading.Lock()

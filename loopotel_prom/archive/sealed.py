@@ -26,6 +26,18 @@ class _Held(threading.local):
 
 _held = _Held()
 
+# Open lock files of this process. A lock belongs to all who have the file open, so
+# a child forked during an append would hold it for as long as it lives.
+_locks: set[int] = set()
+
+
+def _after_fork() -> None:
+    while _locks:
+        os.close(_locks.pop())
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
 
 class SealedFile:
     """
@@ -35,8 +47,8 @@ class SealedFile:
     removed) is held. A line that a dead writer left torn is closed off first, so
     that it spoils no other; a write that fails is taken back.
 
-    Thread-safe: nothing is kept open between two appends, so a forked child
-    inherits nothing either.
+    Thread-safe. Nothing is kept open between two appends, and a child forked
+    during one does not hold the lock.
     """
 
     def __init__(self, path: Path) -> None:
@@ -87,12 +99,16 @@ class SealedFile:
     def _locked(self) -> Iterator[None]:
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | _CLOEXEC
         lock = os.open(self._lock_path, flags, 0o600)
+        _locks.add(lock)
         _held.paths.add(self.path)
         try:
             _wait_for(lock)
             yield
         finally:
             _held.paths.discard(self.path)
+            # Not by closing: a child may have been forked before _locks knew of it.
+            fcntl.flock(lock, fcntl.LOCK_UN)
+            _locks.discard(lock)
             os.close(lock)
 
     @contextmanager

@@ -33,7 +33,7 @@ class Metric:
         help: One sentence with unit and range.
         query: A query that it is good for.
         labels: Labels beyond the identity.
-        identity: Whether it carries the identity labels.
+        identity: The labels that say which loop it is about; none for our own.
         buckets: Upper bounds of a histogram, without +Inf.
     """
 
@@ -42,13 +42,13 @@ class Metric:
     help: str
     query: str
     labels: tuple[str, ...] = ()
-    identity: bool = True
+    identity: tuple[str, ...] = IDENTITY_LABELS
     buckets: tuple[float, ...] = ()
 
     @property
     def label_names(self) -> tuple[str, ...]:
         """All labels, the identity first."""
-        return (IDENTITY_LABELS if self.identity else ()) + self.labels
+        return self.identity + self.labels
 
 
 # The live state of each active run, told apart by a slot of its loop.
@@ -114,6 +114,14 @@ LAST_ITERATION_TIMESTAMP = Metric(
     "When the latest iteration of an active run ended, Unix time.",
     "time() - loop_last_iteration_timestamp_seconds > 600",
     labels=("slot",),
+)
+
+RUN_INFO = Metric(
+    "loop_run_info",
+    "gauge",
+    "Always 1; the trace of an active run. Off unless asked for.",
+    "loop_les_cumulative * on (loop_name, env_id, slot) group_left (trace_id) loop_run_info",
+    labels=("slot", "trace_id"),
 )
 
 # Over the active runs of an identity.
@@ -343,7 +351,7 @@ BUILD_INFO = Metric(
     "Always 1; the version of loopotel-prom.",
     "loopotel_build_info",
     labels=("version",),
-    identity=False,
+    identity=(),
 )
 PROCESSOR_FAILURES_TOTAL = Metric(
     "loopotel_processor_failures_total",
@@ -351,7 +359,7 @@ PROCESSOR_FAILURES_TOTAL = Metric(
     "Spans that a processor failed to take; the loop and the others went on.",
     "increase(loopotel_processor_failures_total[5m]) > 0",
     labels=("processor",),
-    identity=False,
+    identity=(),
 )
 DROPPED_VALUES_TOTAL = Metric(
     "loopotel_dropped_values_total",
@@ -359,21 +367,21 @@ DROPPED_VALUES_TOTAL = Metric(
     "Reported values left out because they made no sense, by field.",
     "increase(loopotel_dropped_values_total[1h]) > 0",
     labels=("field",),
-    identity=False,
+    identity=(),
 )
 UNSLOTTED_RUNS_TOTAL = Metric(
     "loopotel_unslotted_runs_total",
     "counter",
     "Runs beyond the slots of their loop: counted everywhere, shown in no slot.",
     "increase(loopotel_unslotted_runs_total[1h]) > 0",
-    identity=False,
+    identity=(),
 )
 SERIES = Metric(
     "loopotel_series",
     "gauge",
     "Series of the loops on the page.",
     "loopotel_series",
-    identity=False,
+    identity=(),
 )
 LABEL_OVERFLOWS_TOTAL = Metric(
     "loopotel_label_overflows_total",
@@ -381,7 +389,7 @@ LABEL_OVERFLOWS_TOTAL = Metric(
     "Times that a label had no room for a value and showed __overflow__.",
     "increase(loopotel_label_overflows_total[1h]) > 0",
     labels=("label",),
-    identity=False,
+    identity=(),
 )
 
 CATALOGUE: tuple[Metric, ...] = (
@@ -394,6 +402,7 @@ CATALOGUE: tuple[Metric, ...] = (
     RUN_COST_USD,
     RUN_START_TIMESTAMP,
     LAST_ITERATION_TIMESTAMP,
+    RUN_INFO,
     RUNS_ACTIVE,
     GOAL_SCORE_MEAN,
     GOAL_SCORE_MIN,

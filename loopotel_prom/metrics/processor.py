@@ -3,12 +3,14 @@
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from functools import cache
 from statistics import fmean
 
 from loopotel_prom.health import Health
 from loopotel_prom.metrics import catalogue
-from loopotel_prom.metrics.catalogue import Metric
-from loopotel_prom.metrics.labels import OVERFLOW, LabelValues
+from loopotel_prom.metrics.catalogue import IDENTITY_LABELS, Metric
+from loopotel_prom.metrics.labels import LabelValues, label_value
 from loopotel_prom.metrics.snapshot import Family, HistogramValue, Sample, Snapshot
 from loopotel_prom.metrics.state import (
     Histogram,
@@ -43,6 +45,9 @@ class MetricsProcessor:
         health: Whose counts are exposed along with the loops' metrics.
         max_concurrent_runs: Slots for each loop.
         linger_seconds: How long an ended run may be shown at most.
+        run_labels: Labels beyond the identity, by which runs are told apart:
+            ``task_id``, or keys of a run's metadata.
+        run_info: Whether the traces of active runs are shown.
         max_series: How many series the loops may have in all; beyond it, new
             loops, workers and codes share the value ``__overflow__``.
         monotonic: A clock in seconds that never goes back.
@@ -54,6 +59,8 @@ class MetricsProcessor:
         health: Health,
         max_concurrent_runs: int = 16,
         linger_seconds: float = 300.0,
+        run_labels: tuple[str, ...] = (),
+        run_info: bool = False,
         max_series: int = 4000,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -61,6 +68,8 @@ class MetricsProcessor:
         self._max_concurrent_runs = max_concurrent_runs
         self._linger_seconds = linger_seconds
         self._monotonic = monotonic
+        self.run_labels = run_labels
+        self._run_info = run_info
         # Re-entrant: a signal handler may emit while a scrape is under way.
         self._lock = threading.RLock()
         self._values = LabelValues(max_series=max_series)
@@ -82,21 +91,24 @@ class MetricsProcessor:
 
     def _loop_of(self, span: RunSpan) -> LoopState:
         """Give the run's loop, under the labels that there is room for."""
-        loop = self._loops.get((span.loop_name, span.env_id or ""))
+        own = [_run_label(span, name) for name in self.run_labels]
+        loop = self._loops.get((span.loop_name, span.env_id or "", *own))
         if loop is not None:
             return loop
-        admit, refuse = self._values.admit, self._values.refuse
-        identity = (admit("loop_name", span.loop_name), admit("env_id", span.env_id))
-        size = size_of_loop()
-        if identity not in self._loops and not self._values.has_room(size):
-            identity = (refuse("loop_name"), identity[1])
-        if identity not in self._loops and not self._values.has_room(size):
-            identity = (OVERFLOW, refuse("env_id"))
-        loop = self._loops.get(identity)
+        values = self._values
+        names = (*IDENTITY_LABELS, *self.run_labels)
+        raw = (span.loop_name, span.env_id, *own)
+        labels = [values.admit(n, v) for n, v in zip(names, raw, strict=True)]
+        # Those that the user has added go first, then the loop, then where it runs.
+        for position in (*range(2, len(names)), 0, 1):
+            if tuple(labels) in self._loops or values.has_room(size_of_loop()):
+                break
+            labels[position] = values.refuse(names[position])
+        loop = self._loops.get(tuple(labels))
         if loop is None:
-            loop = LoopState(identity, self._max_concurrent_runs, self._values)
-            self._loops[identity] = loop
-            self._values.series += size
+            loop = LoopState(tuple(labels), self._max_concurrent_runs, values)
+            self._loops[loop.labels] = loop
+            values.series += size_of_loop()
         return loop
 
     def on_end(self, span: Span) -> None:
@@ -122,9 +134,18 @@ class MetricsProcessor:
         finally:
             self._lock.release()
 
-    def limit(self, *, max_concurrent_runs: int, linger_seconds: float) -> None:
+    def limit(
+        self,
+        *,
+        max_concurrent_runs: int,
+        linger_seconds: float,
+        run_info: bool,
+        max_series: int,
+    ) -> None:
         """Change the limits; a loop seen already keeps its number of slots."""
         with self._lock:
+            self._run_info = run_info
+            self._values.max_series = max_series
             self._max_concurrent_runs = max_concurrent_runs
             self._linger_seconds = linger_seconds
 
@@ -150,7 +171,10 @@ class MetricsProcessor:
                 if run.pending:
                     run.on_iterations()
             loops = list(self._loops.values())
-            families = [*self._slot_families(loops), *_loop_families(loops)]
+            families = [
+                self._labelled(family)
+                for family in (*self._slot_families(loops), *_loop_families(loops))
+            ]
             now = self._monotonic()
             for loop in loops:
                 loop.release(now, self._linger_seconds)
@@ -160,6 +184,13 @@ class MetricsProcessor:
             }
             overflowed = dict(self._values.overflowed)
         return (*families, *self._own_families(own, overflowed))
+
+    def _labelled(self, family: Family) -> Family:
+        """Give the family the labels that the user has added."""
+        if not self.run_labels:
+            return family
+        identity = (*IDENTITY_LABELS, *self.run_labels)
+        return replace(family, metric=_with_identity(family.metric, identity))
 
     def _slot_families(self, loops: Iterable[LoopState]) -> Iterator[Family]:
         shown = [
@@ -175,6 +206,11 @@ class MetricsProcessor:
                 if (value := read(run)) is not None
             )
             yield Family(metric, tuple(samples))
+        traces = shown if self._run_info else []
+        yield Family(
+            catalogue.RUN_INFO,
+            tuple(Sample((*labels, run.trace_id), 1) for labels, run in traces),
+        )
 
     def _own_families(
         self, own: Mapping[Metric, int], overflowed: Mapping[str, int]
@@ -316,10 +352,32 @@ _HISTOGRAMS_OF_LOOP: tuple[tuple[Metric, Callable[[LoopState], Histogram]], ...]
 )
 
 
-def _loop_families(loops: Iterable[LoopState]) -> Iterator[Family]:
+@cache
+def _with_identity(metric: Metric, identity: tuple[str, ...]) -> Metric:
+    return replace(metric, identity=identity)
+
+
+def _run_label(span: RunSpan, name: str) -> str:
+    value = span.task_id if name == "task_id" else span.metadata.get(name)
+    return "" if value is None else label_value(value)
+
+
+# Of which iterations the totals show a trace.
+_WORST_BY: dict[Metric, str] = {
+    catalogue.TOKENS_TOTAL: "tokens_delta",
+    catalogue.COST_USD_TOTAL: "cost_usd",
+}
+
+
+def _loop_families(loops: list[LoopState]) -> Iterator[Family]:
+    for loop in loops:
+        slowest = loop.exemplar("latency_ms", 1e-3)
+        if slowest is not None:
+            loop.iteration_duration.show(slowest)
     for metric, read in _OF_LOOP:
+        worst = _WORST_BY.get(metric)
         samples = (
-            Sample(loop.labels, value)
+            Sample(loop.labels, value, loop.exemplar(worst) if worst else None)
             for loop in loops
             if (value := read(loop)) is not None
         )

@@ -12,32 +12,42 @@ from loopotel_prom import semconv
 from loopotel_prom.metrics import catalogue
 from loopotel_prom.metrics.catalogue import DURATION_BUCKETS, SCORE_BUCKETS
 from loopotel_prom.metrics.labels import LabelValues
-from loopotel_prom.metrics.snapshot import HistogramValue
+from loopotel_prom.metrics.snapshot import Exemplar, HistogramValue
 from loopotel_prom.span import EvaluatorSpan, IterationSpan, RunSpan, WorkerSpan
 from loopotel_prom.termination import OTHER, REASONS, reason_of
 
 # A run that is over is shown for two more scrapes, so that a scraper sees how
 # it ended and a second one does too.
 RESTING_SCRAPES = 2
+# By what an iteration may be the worst.
+_WORST = ("latency_ms", "tokens_delta", "cost_usd")
 # What a run shows in its slot, and how many slots a loop's own size has in it.
-SLOT_SERIES = 9
+SLOT_SERIES = 10
 SLOTS_INCLUDED = 2
 
 
 class Histogram:
     """Counts of observations by bucket, and their sum."""
 
-    __slots__ = ("bounds", "counts", "sum")
+    __slots__ = ("bounds", "counts", "exemplars", "sum")
 
     def __init__(self, bounds: Sequence[float]) -> None:
         self.bounds = bounds
         self.counts = [0] * (len(bounds) + 1)
         self.sum = 0.0
+        self.exemplars: dict[int, Exemplar] = {}
 
-    def observe(self, value: float) -> None:
+    def observe(self, value: float, exemplar: Exemplar | None = None) -> None:
         """Count one finite value."""
-        self.counts[bisect_left(self.bounds, value)] += 1
+        bucket = bisect_left(self.bounds, value)
+        self.counts[bucket] += 1
         self.sum += value
+        if exemplar is not None:
+            self.exemplars[bucket] = exemplar
+
+    def show(self, exemplar: Exemplar) -> None:
+        """Show the trace of a value that was counted, and of no other."""
+        self.exemplars = {bisect_left(self.bounds, exemplar.value): exemplar}
 
     def observe_all(self, values: Iterable[float]) -> None:
         """Count finite values; many cost less so than one by one."""
@@ -49,7 +59,10 @@ class Histogram:
 
     def value(self) -> HistogramValue:
         """Copy the state."""
-        return HistogramValue(tuple(accumulate(self.counts)), self.sum)
+        exemplars: tuple[Exemplar | None, ...] = ()
+        if self.exemplars:
+            exemplars = tuple(self.exemplars.get(n) for n in range(len(self.counts)))
+        return HistogramValue(tuple(accumulate(self.counts)), self.sum, exemplars)
 
 
 class Calls:
@@ -139,6 +152,7 @@ class RunState:
                 loop.on_events(span)
         self._on_scores(spans)
         self._on_names(spans)
+        loop.note_worst(spans)
 
     def _on_scores(self, spans: list[IterationSpan]) -> None:
         """Note the latest score, and the rises and falls on the way to it."""
@@ -245,6 +259,7 @@ class LoopState:
         self.run_iterations = Histogram(catalogue.ITERATIONS_BUCKETS)
         self.final_goal_score = Histogram(SCORE_BUCKETS)
         self.final_les = Histogram(SCORE_BUCKETS)
+        self.worst: dict[str, IterationSpan] = {}
         self.last_run_end_ns: int | None = None
         self.last_run_success_ns: int | None = None
         self.last_run_goal_score: float | None = None
@@ -272,8 +287,6 @@ class LoopState:
         self.finished[span.outcome] += 1
         self.terminations[reason_of(span.termination_reason)] += 1
         end_ns = span.start_ns if span.end_ns is None else span.end_ns
-        self.run_duration.observe((end_ns - span.start_ns) / 1e9)
-        self.run_iterations.observe(run.iterations)
         self.last_run_end_ns = end_ns
         if span.outcome == "success":
             self.last_run_success_ns = end_ns
@@ -282,15 +295,30 @@ class LoopState:
         if scored is not None and scored.goal_score is not None:
             self.last_run_goal_score = scored.goal_score
             self.last_run_les = scored.les_cumulative
-            self.final_goal_score.observe(scored.goal_score)
-            self.final_les.observe(scored.les_cumulative)
+        self._note_run(run, end_ns, (end_ns - span.start_ns) / 1e9)
         run.freed_at = now
         self._waiting.pop(run, None)
         if self._waiting and (index := self._free_slot()) is not None:
             self._place(next(iter(self._waiting)), index)
 
+    def _note_run(self, run: RunState, end_ns: int, seconds: float) -> None:
+        """Put a run that has ended into the histograms, each with its trace."""
+        observations = [
+            (self.run_duration, seconds),
+            (self.run_iterations, float(run.iterations)),
+        ]
+        if self.last_run_goal_score is not None and self.last_run_les is not None:
+            observations += [
+                (self.final_goal_score, self.last_run_goal_score),
+                (self.final_les, self.last_run_les),
+            ]
+        for histogram, value in observations:
+            exemplar = Exemplar(run.trace_id, value, end_ns / 1e9)
+            histogram.observe(value, exemplar)
+
     def release(self, now: float, linger_seconds: float) -> None:
         """Count a scrape, and free the slots that have rested long enough."""
+        self.worst = {}
         for index, run in enumerate(self.slots):
             if run is None or run.freed_at is None:
                 continue
@@ -326,6 +354,24 @@ class LoopState:
         self._values.series += (after - before) * SLOT_SERIES
 
     # What happens in iterations.
+
+    def note_worst(self, spans: list[IterationSpan]) -> None:
+        """Note the worst iterations since the last scrape, for their traces."""
+        for field in _WORST:
+            known = self.worst.get(field)
+            most = 0.0 if known is None else getattr(known, field)
+            for span in spans:
+                value = getattr(span, field)
+                if value is not None and value > most:
+                    most, self.worst[field] = value, span
+
+    def exemplar(self, field: str, scale: float = 1.0) -> Exemplar | None:
+        """Give the trace of the worst iteration by a field since the last scrape."""
+        span = self.worst.get(field)
+        if span is None:
+            return None
+        value = getattr(span, field) * scale
+        return Exemplar(span.trace_id, value, span.end_ns / 1e9)
 
     def on_events(self, span: IterationSpan) -> None:
         """Count failures, violations and interventions."""

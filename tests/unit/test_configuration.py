@@ -19,7 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families
 import loopotel_prom
 from loopotel_prom import LoopTracer, ltf
 from loopotel_prom.archive.lines import zstd
-from loopotel_prom.errors import ConfigError
+from loopotel_prom.errors import ConfigError, DeliveryError
 from loopotel_prom.web import parse_address
 
 
@@ -207,6 +207,39 @@ def test_concurrent_scrapers_share_a_page_that_is_not_older_than_they(registry):
             thread.join()
     assert len(seen) == 400
     assert all(seen)
+
+
+def test_the_page_can_be_written_to_a_file(registry, tmp_path):
+    """Whole, readable for the node_exporter, and leaving nothing else behind."""
+    handle = loopotel_prom.configure(listen=None, registry=registry)
+    _one_run()
+    path = tmp_path / "loops.prom"
+    handle.write_textfile(path)
+    families = {f.name for f in text_string_to_metric_families(path.read_text())}
+    assert "loop_tokens" in families
+    assert path.stat().st_mode & 0o777 == 0o644
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_that_cannot_be_written_is_told(registry, tmp_path):
+    """The error names it."""
+    handle = loopotel_prom.configure(listen=None, registry=registry)
+    with pytest.raises(DeliveryError, match=r"cannot write .*absent"):
+        handle.write_textfile(tmp_path / "absent" / "loops.prom")
+
+
+def test_a_gateway_that_is_not_there_is_told(registry):
+    """The error names it."""
+    handle = loopotel_prom.configure(listen=None, registry=registry)
+    with pytest.raises(DeliveryError, match=r"cannot push to 127\.0\.0\.1:1"):
+        handle.push("127.0.0.1:1", job="loops", timeout_seconds=1)
+
+
+def test_labels_cannot_change_while_the_process_lives(registry):
+    """The metrics that are registered have theirs."""
+    loopotel_prom.configure(listen=None, registry=registry)
+    with pytest.raises(ConfigError, match="run_labels cannot change"):
+        loopotel_prom.configure(listen=None, registry=registry, run_labels=["task_id"])
 
 
 def test_drain_waits_for_a_scrape_that_begins_later(registry):

@@ -4,6 +4,10 @@ import threading
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.openmetrics.exposition import generate_latest as openmetrics_page
+from prometheus_client.openmetrics.parser import (
+    text_string_to_metric_families as openmetrics_families,
+)
 from prometheus_client.parser import text_string_to_metric_families
 
 from loopotel_prom.health import Health
@@ -328,6 +332,81 @@ def test_a_trace_id_used_twice_leaves_no_run_behind(metrics, new_run):
     for run in runs:
         run.finish()
     assert metrics.scrape()["loop_runs_active",] == 0
+
+
+# What is off by default.
+
+
+def test_runs_can_be_told_apart_by_labels_of_ones_own(new_run):
+    """By the task, and by keys of the metadata."""
+    metrics = Metrics(run_labels=("task_id", "team"))
+    for task in ("a", "b"):
+        options = {"task_id": task, "metadata": {"team": 7}}
+        with new_run(pipeline=metrics.pipeline, **options) as run:
+            run.emit_iteration(iteration=1, goal_score=0.4, tokens_delta=5)
+    page = metrics.scrape()
+    assert (
+        page["loop_tokens_total", "a", "7"] == page["loop_tokens_total", "b", "7"] == 5
+    )
+
+
+def test_an_own_label_overflows_before_the_loop_does(new_run):
+    """The hundred and first task shows the overflow, under its own loop."""
+    metrics = Metrics(run_labels=("task_id",), max_series=100_000)
+    for number in range(150):
+        with new_run(pipeline=metrics.pipeline, task_id=f"t{number}"):
+            pass
+    page = metrics.scrape()
+    assert page["loop_runs_started_total", "__overflow__"] == 50
+    assert metrics.registry.get_sample_value(
+        "loop_runs_started_total",
+        {"loop_name": "code-repair", "env_id": "", "task_id": "__overflow__"},
+    )
+
+
+def test_the_traces_of_active_runs_are_shown_when_asked_for(new_run):
+    """By slot, to be joined with what stands there."""
+    metrics = Metrics(run_info=True)
+    with new_run(pipeline=metrics.pipeline) as run:
+        run.emit_iteration(iteration=1, goal_score=0.4)
+        assert metrics.scrape()["loop_run_info", "0", run.trace_id] == 1
+
+
+# Exemplars.
+
+
+def _exemplars(metrics: Metrics) -> dict[str, tuple[str, float]]:
+    page = openmetrics_page(metrics.registry).decode()
+    return {
+        sample.name: (sample.exemplar.labels["trace_id"], sample.exemplar.value)
+        for family in openmetrics_families(page)
+        for sample in family.samples
+        if sample.exemplar is not None
+    }
+
+
+def test_the_worst_iteration_since_the_last_scrape_names_its_trace(metrics, new_run):
+    """The slowest, the one with most tokens, the dearest; each scrape starts anew."""
+    slow, dear = (new_run(pipeline=metrics.pipeline) for _ in range(2))
+    slow.emit_iteration(iteration=1, goal_score=0.4, latency_ms=9000, tokens_delta=1)
+    dear.emit_iteration(
+        iteration=1, goal_score=0.4, latency_ms=10, tokens_delta=500, cost_usd=2
+    )
+    found = _exemplars(metrics)
+    assert found["loop_iteration_duration_seconds_bucket"] == (slow.trace_id, 9.0)
+    assert found["loop_tokens_total"] == (dear.trace_id, 500)
+    assert found["loop_cost_usd_total"] == (dear.trace_id, 2)
+    slow.emit_iteration(iteration=2, goal_score=0.4, tokens_delta=3)
+    assert _exemplars(metrics)["loop_tokens_total"] == (slow.trace_id, 3)
+
+
+def test_a_finished_run_names_its_trace_in_each_of_its_histograms(metrics, new_run):
+    """Duration, iterations, final score and LES."""
+    with new_run(pipeline=metrics.pipeline) as run:
+        run.emit_iteration(iteration=1, goal_score=0.4)
+    found = _exemplars(metrics)
+    for name in ("duration_seconds", "iterations", "final_goal_score", "final_les"):
+        assert found[f"loop_run_{name}_bucket"][0] == run.trace_id
 
 
 # Bounds.

@@ -29,12 +29,18 @@ def test_each_setting_has_a_variable():
         "LOOPOTEL_ARCHIVE": "traces",
         "LOOPOTEL_MAX_CONCURRENT_RUNS": "4",
         "LOOPOTEL_LINGER_SECONDS": "1.5",
+        "LOOPOTEL_MAX_SERIES": "9",
+        "LOOPOTEL_RUN_LABELS": "task_id, team",
+        "LOOPOTEL_RUN_INFO": "yes",
     }
     assert read_settings(environment) == Settings(
         listen="127.0.0.1:1",
         archive=os.path.abspath("traces"),  # noqa: PTH100 - as it is spelled
         max_concurrent_runs=4,
         linger_seconds=1.5,
+        max_series=9,
+        run_labels=("task_id", "team"),
+        run_info=True,
     )
 
 
@@ -56,6 +62,9 @@ def test_an_argument_wins_over_its_variable(tmp_path):
     (
         ("LOOPOTEL_MAX_CONCURRENT_RUNS", "many", "'many' is no int"),
         ("LOOPOTEL_LINGER_SECONDS", "x", "'x' is no float"),
+        ("LOOPOTEL_RUN_LABELS", "task id", "run_labels must be names"),
+        ("LOOPOTEL_RUN_LABELS", "slot", "run_labels must be names"),
+        ("LOOPOTEL_RUN_INFO", "maybe", "'maybe' is neither 1 nor 0"),
         ("LOOPOTEL_LINGER_SECONDS", "nan", "linger_seconds must be seconds from 0 up"),
     ),
 )

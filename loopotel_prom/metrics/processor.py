@@ -10,10 +10,10 @@ from statistics import fmean
 from loopotel_prom.health import Health
 from loopotel_prom.metrics import catalogue
 from loopotel_prom.metrics.catalogue import IDENTITY_LABELS, Metric
+from loopotel_prom.metrics.histogram import Histogram
 from loopotel_prom.metrics.labels import LabelValues, label_value
 from loopotel_prom.metrics.snapshot import Family, HistogramValue, Sample, Snapshot
 from loopotel_prom.metrics.state import (
-    Histogram,
     LoopState,
     RunState,
     size_of_loop,

@@ -24,6 +24,8 @@ class Health:
         self._lock = threading.RLock()
         self._dropped_values: Counter[str] = Counter()
         self._processor_failures: Counter[str] = Counter()
+        self._slow_emits = 0
+        self._scrape: tuple[float, int] | None = None
 
     def dropped(self, field: str, value: object) -> None:
         """Count a reported value that was left out because it makes no sense."""
@@ -52,6 +54,24 @@ class Health:
                 error,
             )
             _log().debug("%s failed here", processor, exc_info=error)
+
+    def slow(self) -> None:
+        """Count a span that took the processors too long."""
+        with self._lock:
+            self._slow_emits += 1
+
+    def scraped(self, seconds: float, size_bytes: int) -> None:
+        """Note what the latest page took."""
+        with self._lock:
+            self._scrape = (seconds, size_bytes)
+
+    def slow_emits(self) -> int:
+        """Give the number of spans that took too long."""
+        return self._slow_emits
+
+    def latest_scrape(self) -> tuple[float, int] | None:
+        """Give seconds and bytes of the latest page, if there was one."""
+        return self._scrape
 
     def after_fork(self) -> None:
         """Start at zero in a forked child, with a lock of its own."""

@@ -8,11 +8,15 @@ what they do there must be short and must not wait for a network.
 
 import threading
 from collections.abc import Callable, Iterable
+from time import monotonic_ns
 from typing import NamedTuple, Protocol
 from weakref import WeakSet
 
 from loopotel_prom.health import Health
 from loopotel_prom.span import RunSpan, Span
+
+# A loop notices this; what processors do should take microseconds.
+_SLOW_NS = 10_000_000
 
 
 class Processor(Protocol):
@@ -94,12 +98,15 @@ class Pipeline:
 
     def on_end(self, span: Span) -> None:
         """Give every processor a span that has ended. Never raises."""
+        begin_ns = monotonic_ns()
         for on_end in self._on_ends:
             try:
                 on_end(span)
             except Exception as error:  # noqa: BLE001 - isolation is the purpose
                 processor = self.processors[self._on_ends.index(on_end)]
                 self.health.failed(type(processor).__name__, error)
+        if monotonic_ns() - begin_ns > _SLOW_NS:
+            self.health.slow()
 
     def flush(self, timeout_seconds: float = 5.0) -> bool:
         """Flush every processor; True if all of them managed in time each."""

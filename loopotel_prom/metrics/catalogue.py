@@ -391,6 +391,27 @@ LABEL_OVERFLOWS_TOTAL = Metric(
     labels=("label",),
     identity=(),
 )
+SLOW_EMITS_TOTAL = Metric(
+    "loopotel_slow_emits_total",
+    "counter",
+    "Spans that took the processors more than 10 ms, and the loop with them.",
+    "increase(loopotel_slow_emits_total[5m]) > 0",
+    identity=(),
+)
+SCRAPE_DURATION = Metric(
+    "loopotel_scrape_duration_seconds",
+    "gauge",
+    "How long the page before this one took to make.",
+    "loopotel_scrape_duration_seconds > 1",
+    identity=(),
+)
+SCRAPE_SIZE = Metric(
+    "loopotel_scrape_size_bytes",
+    "gauge",
+    "How large the page before this one was, unpacked.",
+    "loopotel_scrape_size_bytes > 10e6",
+    identity=(),
+)
 
 CATALOGUE: tuple[Metric, ...] = (
     GOAL_SCORE,
@@ -442,4 +463,7 @@ CATALOGUE: tuple[Metric, ...] = (
     UNSLOTTED_RUNS_TOTAL,
     SERIES,
     LABEL_OVERFLOWS_TOTAL,
+    SLOW_EMITS_TOTAL,
+    SCRAPE_DURATION,
+    SCRAPE_SIZE,
 )

@@ -31,6 +31,8 @@ _PLACES = 4
 # Taken in at once, at the latest when a scrape or the run's end wants them.
 _BATCH = 64
 
+_OF_SCRAPE = ((catalogue.SCRAPE_DURATION, 0), (catalogue.SCRAPE_SIZE, 1))
+
 Value = float | HistogramValue
 
 
@@ -224,6 +226,13 @@ class MetricsProcessor:
             yield Family(metric, tuple(Sample((k,), v) for k, v in counts.items()))
         for metric, value in own.items():
             yield Family(metric, (Sample((), value),))
+        slow = self._health.slow_emits()
+        yield Family(catalogue.SLOW_EMITS_TOTAL, (Sample((), slow),))
+        # One look, so that the two are of the same page.
+        scrape = self._health.latest_scrape()
+        for metric, place in _OF_SCRAPE:
+            samples = () if scrape is None else (Sample((), scrape[place]),)
+            yield Family(metric, samples)
 
 
 def _series(families: Iterable[Family]) -> int:

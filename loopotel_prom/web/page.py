@@ -1,6 +1,7 @@
 """The metrics page: our families by the fast renderer, the others beside them."""
 
 import threading
+import time
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
@@ -57,10 +58,14 @@ class MetricsPage:
         )
 
     def _rendered(self, wanted: Format, names: Names) -> bytes:
+        begin = time.monotonic()
         own = self._renderer.render(_filtered(self._own.snapshot(), names), wanted)
         parts = [self._foreign(each, wanted, names) for each in self._others()]
         page = b"".join([*parts, own.removesuffix(_EOF)])
-        return page + _EOF if wanted.is_openmetrics else page
+        if wanted.is_openmetrics:
+            page += _EOF
+        self._health.scraped(time.monotonic() - begin, len(page))
+        return page
 
     def _others(self) -> list[Collector]:
         # There is no public way to ask a registry for its collectors.

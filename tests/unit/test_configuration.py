@@ -152,6 +152,17 @@ def test_the_page_is_ours_and_theirs_in_one(registry, accept):
     assert {"another", "loop_tokens", "loopotel_build_info"} <= names
 
 
+def test_a_page_tells_of_the_one_before(registry):
+    """How long it took, and how large it was."""
+    handle = loopotel_prom.configure(listen="127.0.0.1:0", registry=registry)
+    _, first = _get(f"{handle.url}/metrics")
+    _, second = _get(f"{handle.url}/metrics")
+    families = {f.name: f for f in text_string_to_metric_families(second)}
+    (size,) = families["loopotel_scrape_size_bytes"].samples
+    assert size.value == len(first.encode())
+    assert families["loopotel_scrape_duration_seconds"].samples[0].value > 0
+
+
 def test_a_scrape_can_ask_for_some_names(registry):
     """Ours and theirs alike."""
     Gauge("another", "Of somebody else.", registry=registry)

@@ -1,6 +1,7 @@
 """The metrics: state of loops and runs, and what a scrape sees of it."""
 
 import threading
+import time
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
@@ -15,6 +16,7 @@ from loopotel_prom.metrics import MetricsProcessor
 from loopotel_prom.metrics.catalogue import CATALOGUE
 from loopotel_prom.metrics.collector import LoopCollector
 from loopotel_prom.pipeline import Pipeline
+from loopotel_prom.testing import RecordingProcessor
 
 
 class Metrics:
@@ -159,6 +161,19 @@ def test_losses_of_the_pipeline_are_on_the_page(metrics, new_run):
     with new_run(pipeline=metrics.pipeline) as run:
         run.emit_iteration(iteration=1, goal_score=0.4, cost_usd=-1)
     assert metrics.scrape()["loopotel_dropped_values_total", "cost_usd"] == 1
+
+
+def test_a_slow_processor_is_counted(metrics, new_run):
+    """The loop was kept waiting, and its operator can see it."""
+
+    class Slow(RecordingProcessor):
+        def on_end(self, span):
+            time.sleep(0.011)
+
+    sink = Pipeline([Slow(), metrics.processor], health=metrics.health)
+    with new_run(pipeline=sink) as run:
+        run.emit_iteration(iteration=1, goal_score=0.4)
+    assert metrics.scrape()["loopotel_slow_emits_total",] == 2
 
 
 def test_describing_the_metrics_is_no_scrape(metrics, new_run):

@@ -140,6 +140,8 @@ class Prometheus:
         folder: Path,
         scrape_interval: str,
         flags: Sequence[str],
+        scrape: Mapping[str, Any],
+        data: Path | None,
     ) -> None:
         folder.mkdir()
         config = folder / "prometheus.yml"
@@ -152,6 +154,7 @@ class Prometheus:
                         {
                             "job_name": "loopotel",
                             "static_configs": [{"targets": list(targets)}],
+                            **scrape,
                         }
                     ],
                 }
@@ -165,7 +168,7 @@ class Prometheus:
             [
                 "prometheus",
                 f"--config.file={config}",
-                f"--storage.tsdb.path={folder / 'data'}",
+                f"--storage.tsdb.path={data or folder / 'data'}",
                 f"--web.listen-address={address}",
                 "--web.enable-remote-write-receiver",
                 "--enable-feature=exemplar-storage",
@@ -291,10 +294,11 @@ def free_port() -> Callable[[], int]:
 @pytest.fixture
 def prometheus(tmp_path: Path) -> Iterator[Callable[..., Prometheus]]:
     """
-    Return `start(targets, *, scrape_interval="1s", flags=())`.
+    Return `start(targets, *, scrape_interval="1s", flags=(), scrape={}, data=None)`.
 
     It starts a real Prometheus that scrapes `targets` ("host:port") as job
-    "loopotel", and returns it ready.
+    "loopotel", and returns it ready. `scrape` adds to that job's configuration;
+    `data` is a folder of blocks that it goes on from.
     """
     if shutil.which("prometheus") is None:
         pytest.fail(
@@ -309,12 +313,16 @@ def prometheus(tmp_path: Path) -> Iterator[Callable[..., Prometheus]]:
         *,
         scrape_interval: str = "1s",
         flags: Sequence[str] = (),
+        scrape: Mapping[str, Any] | None = None,
+        data: Path | None = None,
     ) -> Prometheus:
         server = Prometheus(
             targets,
             folder=tmp_path / f"prometheus-{next(numbers)}",
             scrape_interval=scrape_interval,
             flags=flags,
+            scrape=scrape or {},
+            data=data,
         )
         stack.callback(server.close)
         server.wait_until_ready()

@@ -87,22 +87,23 @@ class RunState:
         loop.iterations += len(spans)
         self.iterations += len(spans)
         self.latest = spans[-1]
-        tokens = sum([span.tokens_delta or 0 for span in spans])
-        self.tokens += tokens
-        loop.tokens += tokens
+        tokens = [span.tokens_delta or 0 for span in spans]
+        self.tokens += sum(tokens)
+        loop.tokens += sum(tokens)
         costs = [span.cost_usd for span in spans if span.cost_usd is not None]
         if costs:
             self.cost_usd = sum(costs, self.cost_usd or 0.0)
             loop.cost_usd = sum(costs, loop.cost_usd)
-        loop.iteration_duration.observe_all(
-            [span.latency_ms / 1e3 for span in spans if span.latency_ms is not None]
-        )
+        times = [span.latency_ms for span in spans if span.latency_ms is not None]
+        loop.iteration_duration.observe_all([time / 1e3 for time in times])
+        worst = (max(times, default=0.0), max(tokens), max(costs, default=0.0))
+        for field, most in zip(_WORST, worst, strict=True):
+            loop.note_worst(field, most, spans)
         for span in spans:
             if span.events:
                 loop.on_events(span)
         self._on_scores(spans)
         self._on_names(spans)
-        loop.note_worst(spans)
 
     def _on_scores(self, spans: list[IterationSpan]) -> None:
         """Note the latest score, and the rises and falls on the way to it."""
@@ -305,15 +306,12 @@ class LoopState:
 
     # What happens in iterations.
 
-    def note_worst(self, spans: list[IterationSpan]) -> None:
-        """Note the worst iterations since the last scrape, for their traces."""
-        for field in _WORST:
-            known = self.worst.get(field)
-            most = 0.0 if known is None else getattr(known, field)
-            for span in spans:
-                value = getattr(span, field)
-                if value is not None and value > most:
-                    most, self.worst[field] = value, span
+    def note_worst(self, field: str, most: float, spans: list[IterationSpan]) -> None:
+        """Note the worst iteration by a field since the last scrape, for its trace."""
+        known = self.worst.get(field)
+        if most > (0.0 if known is None else getattr(known, field)):
+            worst = (span for span in spans if getattr(span, field) == most)
+            self.worst[field] = next(worst)
 
     def exemplar(self, field: str, scale: float = 1.0) -> Exemplar | None:
         """Give the trace of the worst iteration by a field since the last scrape."""

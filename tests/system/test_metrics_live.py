@@ -1,6 +1,5 @@
 """What a real Prometheus makes of our page: slots, staleness, limits, totals."""
 
-import itertools
 import json
 import random
 import re
@@ -86,16 +85,18 @@ def test_sixteen_concurrent_runs_have_a_slot_each(server):
     ]
 
 
-def test_an_ended_run_goes_stale(configuration, server):
-    """Its last values are seen, and its slot is gone within a few scrapes."""
+def test_an_ended_run_goes_stale(server):
+    """Its last values are on two more pages, then its slot is gone at once."""
     with LoopTracer("brief") as run:
         run.emit_iteration(iteration=1, goal_score=0.5)
         server.wait_for('loop_goal_score{slot="0"} == 0.5')
         run.emit_iteration(iteration=2, goal_score=0.9)
-    ended = configuration.scrapes_begun()
     server.wait_for('{slot="0"}', lambda series: not series, timeout=10)
-    assert configuration.scrapes_begun() - ended <= 6
-    assert _value(server, 'last_over_time(loop_goal_score{slot="0"}[5m])') == 0.9
+    [series] = server.api("query", query="loop_goal_score[5m]")["result"]
+    shown = [value for _, value in series["values"]]
+    # Three if a scrape came between the last iteration and the end.
+    assert 1 <= shown.count("0.9") <= 3
+    assert shown[-1] == "0.9"
     assert _value(server, "loop_iterations_total") == 2
 
 
@@ -104,15 +105,10 @@ def test_a_quiet_run_never_goes_stale(server):
     run = LoopTracer("quiet")
     run.emit_iteration(iteration=1, goal_score=0.5)
     server.wait_for('count_over_time(loop_goal_score{slot="0"}[5m]) >= 25')
-    times = [
-        float(when)
-        for [series] in [server.api("query", query="loop_goal_score[5m]")["result"]]
-        for when, _ in series["values"]
-    ]
-    gaps = [after - before for before, after in itertools.pairwise(times)]
-    assert max(gaps) < 1  # some scrapes of 200 ms may be late, none is left out
-    assert _value(server, 'loop_goal_score{slot="0"}') == 0.5
-    assert _value(server, "loop_runs_active") == 1
+    in_all = "count_over_time(loop_goal_score[4s]) == on () sum_over_time(up[4s])"
+    assert _value(server, in_all) > 10
+    server.wait_for('loop_goal_score{slot="0"} == 0.5')
+    server.wait_for("loop_runs_active == 1")
 
 
 # Exemplars.
@@ -243,12 +239,13 @@ def test_names_without_end_never_cost_a_scrape(prometheus, storm):
     url = json.loads(process.stdout.readline())["url"]
     server = prometheus(
         [_target(url)],
+        scrape_interval="2s",
         scrape={"sample_limit": 5000, "label_value_length_limit": 200},
     )
     early, late = (json.loads(process.stdout.readline())["rss"] for _ in range(2))
     server.wait_for(f"sum(loop_runs_finished_total) == {runs}")
 
-    assert _value(server, "count_over_time(up[10m])") > 10
+    assert _value(server, "count_over_time(up[10m])") > 5
     assert _value(server, "min_over_time(up[10m])") == 1
     samples = _value(server, "max_over_time(scrape_samples_scraped[10m])")
     assert 3000 < samples < 5000

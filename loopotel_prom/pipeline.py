@@ -85,8 +85,7 @@ class Pipeline:
         self.health = health or Health()
         self.parent = parent
         self.disabled = disabled
-        if self.processors:
-            _pipelines.add(self)
+        _pipelines.add(self)
 
     def on_start(self, span: RunSpan) -> None:
         """Tell every processor of a run that has started. Never raises."""

@@ -8,17 +8,20 @@ did is not lost. In a forked child they fall silent: they are the parent's.
 import atexit
 import os
 from typing import TYPE_CHECKING
-from weakref import WeakValueDictionary
+from weakref import WeakSet, WeakValueDictionary
 
 if TYPE_CHECKING:
     from loopotel_prom.tracer.run import LoopTracer
 
 _runs: "WeakValueDictionary[int, LoopTracer]" = WeakValueDictionary()
+# Those that have ended as well: a fork may come while a thread reads one.
+_started: "WeakSet[LoopTracer]" = WeakSet()
 
 
 def add(run: "LoopTracer") -> None:
     """Note that a run has started."""
     _runs[id(run)] = run
+    _started.add(run)
 
 
 def discard(run: "LoopTracer") -> None:
@@ -27,8 +30,9 @@ def discard(run: "LoopTracer") -> None:
 
 
 def _after_fork() -> None:
-    for run in list(_runs.values()):
+    for run in list(_started):
         run._disown()
+    _started.clear()
     _runs.clear()
 
 

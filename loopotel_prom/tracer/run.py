@@ -15,7 +15,7 @@ from loopotel_prom.tracer import open_runs
 from loopotel_prom.tracer.clock import Clock
 from loopotel_prom.tracer.context import Activation, current_tracer
 from loopotel_prom.tracer.ids import RANDOM_IDS, IdSource
-from loopotel_prom.tracer.recording import Recording
+from loopotel_prom.tracer.recording import NOWHERE, Recording
 from loopotel_prom.tracer.step import Step
 from loopotel_prom.tracer.values import (
     MAX_LATENCY_MS,
@@ -443,7 +443,7 @@ class LoopTracer:
         self.enabled = False
         self._recording.renew_lock()
         # Of a step under way, too: its end is the parent's to tell.
-        self._recording.pass_on_to(Pipeline())
+        self._recording.pass_on_to(NOWHERE)
 
     def _run_span(self, *, open_end: bool = False) -> RunSpan:
         """Make the run's span as things stand, ending now unless it has ended."""

@@ -189,7 +189,7 @@ class Worker(Call):
             output_tokens=self._output_tokens,
             cost_usd=self._cost_usd,
             error_type=self._error_type,
-            attributes=self._attributes,
+            attributes=dict(self._attributes),
         )
 
 
@@ -222,7 +222,7 @@ class Evaluator(Call):
             output_tokens=self._output_tokens,
             cost_usd=self._cost_usd,
             error_type=self._error_type,
-            attributes=self._attributes,
+            attributes=dict(self._attributes),
         )
 
 
@@ -375,7 +375,7 @@ class Step(Scope):
             self._input_tokens,
             self._output_tokens,
             self._error_type,
-            self._attributes,
+            dict(self._attributes),
             tuple(self._events),
         )
 

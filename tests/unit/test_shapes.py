@@ -570,6 +570,17 @@ def test_a_run_that_is_over_does_not_begin_again(new_run, recorder):
     assert validate_trace(run.build_trace()) == (True, [])
 
 
+def test_a_span_that_was_passed_on_does_not_change(new_run, recorder):
+    """What is said of a block after its end comes too late for its span."""
+    with new_run() as run, run.iteration() as step:
+        with step.worker("w") as worker:
+            worker.set_attribute("app.model", "small")
+        worker.set_attribute("app.model", "large")
+    step.set_attribute("app.branch", "main")
+    found = [span.attributes for span in recorder.ended[:2]]
+    assert found == [{"app.model": "small"}, {}]
+
+
 def test_a_thousand_overlapping_runs_leave_no_chain(new_run):
     """Each is left after the next was entered: current stays right, and quick."""
     before = new_run()

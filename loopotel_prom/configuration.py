@@ -238,8 +238,8 @@ def configure(
             default 16.
         linger_seconds: How long an ended run is shown at most; by default 300.
         max_series: How many series the loops have in all; beyond it, new names
-            share ``__overflow__``. By default 4,000, which with ours stays below
-            a ``sample_limit`` of 5,000.
+            share ``__overflow__``. By default 4,500, which with ours stays below
+            a ``sample_limit`` of 5,000 and suits some twenty loops.
         run_labels: Labels beyond ``loop_name`` and ``env_id`` on every metric of
             the loops: ``task_id``, or keys of a run's metadata. By default none;
             each multiplies the series.

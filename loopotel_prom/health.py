@@ -34,7 +34,7 @@ class Health:
             first = self._dropped_values[field] == 1
         if first:
             _log().warning(
-                "%s of type %s left out of the trace: not a usable value"
+                "%s of type %s left out of the trace, or cut: not usable as it is"
                 " (logged once, counted in loopotel_dropped_values_total)",
                 field,
                 type_name(type(value)),

@@ -63,7 +63,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     # Long enough for a Prometheus that scrapes every minute to see the end.
     linger_seconds: float = 300.0
     # Below the sample limit of 5,000 that many a Prometheus sets.
-    max_series: int = 4000
+    max_series: int = 4500
     run_labels: tuple[str, ...] = ()
     run_info: bool = False
 

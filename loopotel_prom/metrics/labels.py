@@ -80,13 +80,23 @@ class LabelValues:
         if clean in known:
             return clean
         clean = self.admit(label, value) if self.has_room(size) else self.refuse(label)
-        if clean not in known:
+        # The overflow is part of the loop's own size.
+        if clean != OVERFLOW and clean not in known:
             self.series += size
         return clean
 
     def has_room(self, size: int) -> bool:
         """Tell whether the page has room for so many more series."""
         return self.series + size <= self.max_series
+
+    def has_room_for_loop(self, size: int) -> bool:
+        """
+        Tell whether the page has room for another loop of so many series.
+
+        A quarter is kept for the loops' workers, codes and slots, and the size of
+        one for the loop that all further ones overflow into.
+        """
+        return self.series + 2 * size <= self.max_series * 3 // 4
 
     def refuse(self, label: str) -> str:
         """Count a value that has no room, and give `OVERFLOW`."""

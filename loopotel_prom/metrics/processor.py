@@ -63,7 +63,7 @@ class MetricsProcessor:
         linger_seconds: float = 300.0,
         run_labels: tuple[str, ...] = (),
         run_info: bool = False,
-        max_series: int = 4000,
+        max_series: int = 4500,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._health = health
@@ -103,7 +103,7 @@ class MetricsProcessor:
         labels = [values.admit(n, v) for n, v in zip(names, raw, strict=True)]
         # Those that the user has added go first, then the loop, then where it runs.
         for position in (*range(2, len(names)), 0, 1):
-            if tuple(labels) in self._loops or values.has_room(size_of_loop()):
+            if tuple(labels) in self._loops or values.has_room_for_loop(size_of_loop()):
                 break
             labels[position] = values.refuse(names[position])
         loop = self._loops.get(tuple(labels))

@@ -23,6 +23,9 @@ _WORST = ("latency_ms", "tokens_delta", "cost_usd")
 # What a run shows in its slot, and how many slots a loop's own size has in it.
 SLOT_SERIES = 10
 SLOTS_INCLUDED = 2
+# Calls, buckets, +Inf, sum and count.
+WORKER_SERIES = len(DURATION_BUCKETS) + 4
+EVALUATOR_SERIES = len(SCORE_BUCKETS) + 4
 
 
 class RunState:
@@ -338,7 +341,7 @@ class LoopState:
 
     def worker(self, worker_id: str | None) -> Calls:
         """Give the calls of a worker, by the name that it is shown under."""
-        size = len(DURATION_BUCKETS) + 4
+        size = WORKER_SERIES
         shown = self._child("worker_id", worker_id, self.workers, size)
         calls = self.workers.get(shown)
         if calls is None:
@@ -347,7 +350,7 @@ class LoopState:
 
     def evaluator(self, evaluator_id: str | None) -> Calls:
         """Give the judgements of an evaluator, likewise."""
-        size = len(SCORE_BUCKETS) + 4
+        size = EVALUATOR_SERIES
         shown = self._child("evaluator_id", evaluator_id, self.evaluators, size)
         calls = self.evaluators.get(shown)
         if calls is None:
@@ -364,10 +367,14 @@ class LoopState:
 
 
 def size_of_loop() -> int:
-    """Give the number of series that every loop may come to, two slots included."""
-    metrics = [metric for metric in catalogue.CATALOGUE if metric.identity]
-    series = sum(
-        len(m.buckets) + 3 if m.buckets else 1 for m in metrics if not m.labels
-    )
+    """
+    Give the number of series that every loop may come to.
+
+    Two slots are in it, and the worker, evaluator and code that its overflow
+    shows, so that these need no room when there is none.
+    """
+    metrics = [m for m in catalogue.CATALOGUE if m.identity and not m.labels]
+    series = sum(len(m.buckets) + 3 if m.buckets else 1 for m in metrics)
     children = len(semconv.OUTCOMES) + len(REASONS) + 1
-    return series + children + SLOTS_INCLUDED * SLOT_SERIES
+    overflow = WORKER_SERIES + EVALUATOR_SERIES + 1
+    return series + children + SLOTS_INCLUDED * SLOT_SERIES + overflow

@@ -278,6 +278,29 @@ _STEP_SECONDS = 15
 _HOUR = 3600
 
 
+def test_a_crowded_page_stays_within_its_limit(prometheus, configuration):
+    """Forty loops that fill the page, all with two live runs, cost no scrape."""
+    names = [f"crowd-{number}" for number in range(40)]
+    for name in names:
+        with LoopTracer(name) as run:
+            run.emit_iteration(iteration=1, goal_score=0.5, cost_usd=0.1)
+            run.finish(outcome="success")
+    runs = [LoopTracer(name) for name in names * 2]
+    for run in runs:
+        run.emit_iteration(
+            iteration=1,
+            goal_score=0.5,
+            cost_usd=0.1,
+            worker_id=f"{run.loop_name}-worker",
+            evaluator_id=f"{run.loop_name}-evaluator",
+            failure_codes=[f"fail.{run.loop_name}"],
+        )
+    server = prometheus([_target(configuration.url)], scrape={"sample_limit": 5000})
+    server.wait_for("count_over_time(up[5m]) >= 2")
+    assert _value(server, "min_over_time(up[5m])") == 1
+    assert _value(server, "sum(loop_runs_active)") == len(runs)
+
+
 def _page(metrics: MetricsProcessor, time_seconds: int) -> str:
     """Give the page as OpenMetrics, each sample with a timestamp."""
     page = render(metrics.snapshot(), OPENMETRICS_1_0_0).decode()

@@ -367,7 +367,7 @@ def test_runs_can_be_told_apart_by_labels_of_ones_own(new_run):
 
 def test_an_own_label_overflows_before_the_loop_does(new_run):
     """The hundred and first task shows the overflow, under its own loop."""
-    metrics = Metrics(run_labels=("task_id",), max_series=100_000)
+    metrics = Metrics(run_labels=("task_id",), max_series=1_000_000)
     for number in range(150):
         with new_run(pipeline=metrics.pipeline, task_id=f"t{number}"):
             pass
@@ -443,12 +443,38 @@ def test_new_names_without_end_stay_within_bounds(metrics, new_run):
     page = generate_latest(metrics.registry).decode()
     families = {f.name: f for f in text_string_to_metric_families(page)}
     samples = [s for f in families.values() for s in f.samples]
-    assert len([s for s in samples if s.name.startswith("loop_")]) <= 4000
+    assert len([s for s in samples if s.name.startswith("loop_")]) <= 4500
     assert len(samples) < 5000
     assert sum(s.value for s in families["loop_tokens"].samples) == 3000
     assert sum(s.value for s in families["loop_worker_calls"].samples) == 3000
     overflows = families["loopotel_label_overflows"].samples
     assert {s.labels["label"] for s in overflows} >= {"loop_name", "worker_id", "code"}
+
+
+def test_crowded_loops_stay_within_bounds(metrics, new_run):
+    """Sixty loops with live runs, workers, evaluators and codes of their own."""
+    runs = []
+    for number in range(60):
+        with new_run(f"crowd-{number}", pipeline=metrics.pipeline) as run:
+            run.emit_iteration(iteration=1, goal_score=0.5, cost_usd=0.1)
+            run.finish(outcome="success")
+        runs += [
+            new_run(f"crowd-{number}", pipeline=metrics.pipeline) for _ in range(3)
+        ]
+    for run in runs:
+        name = run.loop_name
+        run.emit_iteration(
+            iteration=1,
+            goal_score=0.5,
+            cost_usd=0.1,
+            worker_id=f"{name}-worker",
+            evaluator_id=f"{name}-evaluator",
+            failure_codes=[f"fail.{name}"],
+        )
+    page = generate_latest(metrics.registry).decode()
+    samples = [s for f in text_string_to_metric_families(page) for s in f.samples]
+    assert len([s for s in samples if s.name.startswith("loop_")]) <= 4500
+    assert "crowd-0-worker" in page
 
 
 @pytest.mark.parametrize("name", ("é" * 300, "😀" * 64, 'a\nb\\c"d', "x" * 65))

@@ -1,7 +1,7 @@
 """
 Scrapes of a busy process: each shows a state that there has been.
 
-Run as a program, this file is that process: threads that emit as fast as they can,
+Run as a program, this file is that process: threads that emit run after run,
 beside a real endpoint. It prints its address, then what it emitted, and ends with
 its input.
 """
@@ -31,6 +31,8 @@ from loopotel_prom import semconv
 SECONDS = 60
 LEAST_SCRAPES = 2_000
 EMITTERS, SCRAPERS = 8, 4
+# After each run: eight threads without a rest would leave the endpoint a ninth.
+PAUSE_SECONDS = 0.01
 
 LOOPS = ("code-repair", "tau-bench", "web-search", "triage", "planner")
 WORKERS = ("coder", "critic")
@@ -103,6 +105,7 @@ def _emit(seed: int, until: float) -> Counter[str]:
     draw, emitted = random.Random(seed), Counter()
     while time.monotonic() < until:
         _one_run(draw, emitted)
+        time.sleep(PAUSE_SECONDS)
     return emitted
 
 

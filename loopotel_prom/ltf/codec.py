@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from loopotel_prom.errors import DocumentError
-from loopotel_prom.plain import plain_mapping
+from loopotel_prom.plain import plain, plain_mapping, text
 
 Document = dict[str, Any]
 
@@ -18,13 +18,28 @@ def encode(document: Mapping[str, Any]) -> bytes:
     """
     Spell a document as one line of JSON, without the newline.
 
-    Values that JSON cannot carry are made plain (`loopotel_prom.plain`).
+    Where it holds values that JSON cannot carry, each span, and what is not a
+    span, is made plain by itself (`loopotel_prom.plain`): none is cut for another.
     """
     try:
-        line = _encoder.encode(document)
+        return _encoder.encode(document)
     except Exception:  # noqa: BLE001 - a stranger's methods may raise anything
-        line = _encoder.encode(plain_mapping(document))
-    return line
+        return _encoder.encode(_parts(document))
+
+
+def _parts(document: Mapping[str, Any]) -> Document:
+    """Make each part plain by itself."""
+    # Exact types alone: a stranger's mapping, or list, may have no end.
+    if type(document) is not dict:
+        return plain_mapping(document)
+    try:
+        parts = {text(key): plain(document[key]) for key in document}
+        spans = document.get("spans")
+        if type(spans) is list or type(spans) is tuple:
+            parts["spans"] = [plain(span) for span in spans]
+    except Exception:  # noqa: BLE001 - a stranger's mapping may raise anything
+        return plain_mapping(document)
+    return parts
 
 
 def decode(data: bytes) -> Document:
@@ -56,17 +71,17 @@ def _reread(data: bytes) -> Any:
     import json  # noqa: PLC0415
 
     try:
-        text = data.decode()
+        words = data.decode()
     except UnicodeDecodeError as error:
         raise DocumentError("not UTF-8", offset=error.start) from error
     try:
-        return json.loads(text, parse_constant=_refuse)
+        return json.loads(words, parse_constant=_refuse)
     except DocumentError:
         raise
     except json.JSONDecodeError as error:
-        offset = len(text[: error.pos].encode())
+        offset = len(words[: error.pos].encode())
         reason = error.msg[0].lower() + error.msg[1:].partition(" (")[0]
-        if not text[error.pos :].strip():
+        if not words[error.pos :].strip():
             reason = "ends in the middle"
         raise DocumentError(f"not JSON: {reason}", offset=offset) from error
     except RecursionError as error:

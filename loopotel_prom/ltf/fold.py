@@ -247,4 +247,5 @@ def _put(attributes: dict[str, Any], key: str, value: object) -> None:
 
 
 def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, _PLACES)
+    # Adding 0.0 takes the sign off a zero.
+    return None if value is None else round(value, _PLACES) + 0.0

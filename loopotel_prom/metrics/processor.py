@@ -246,7 +246,7 @@ def _series(families: Iterable[Family]) -> int:
 
 def _rounded(value: float | None) -> float | None:
     # As the document has it, so that the two can be compared.
-    return None if value is None else round(value, _PLACES)
+    return None if value is None else round(value, _PLACES) + 0.0
 
 
 def _seconds(time_ns: int | None) -> float | None:

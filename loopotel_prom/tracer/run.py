@@ -18,6 +18,7 @@ from loopotel_prom.tracer.ids import RANDOM_IDS, IdSource
 from loopotel_prom.tracer.recording import NOWHERE, Recording
 from loopotel_prom.tracer.step import Step
 from loopotel_prom.tracer.values import (
+    MAX_COST_USD,
     MAX_LATENCY_MS,
     Values,
     goal_target_of,
@@ -33,7 +34,6 @@ from loopotel_prom.tracer.values import (
 _NOTHING: tuple[str, ...] = ()
 _NO_ATTRIBUTES: dict[str, Any] = {}
 _TOO_MANY = 2**63
-_INFINITE = float("inf")
 _SILENT_STEP = Step(None)
 
 
@@ -347,9 +347,9 @@ class LoopTracer:
         if type(tokens_delta) is not int or not 0 <= tokens_delta < _TOO_MANY:
             tokens_delta = self._values.count("tokens_delta", tokens_delta)
         if cost_usd is not None and not (
-            type(cost_usd) is float and 0.0 <= cost_usd < _INFINITE
+            type(cost_usd) is float and 0.0 <= cost_usd < MAX_COST_USD
         ):
-            cost_usd = self._values.amount("cost_usd", cost_usd)
+            cost_usd = self._values.cost(cost_usd)
         if latency_ms is not None:
             if type(latency_ms) is not float or not 0.0 <= latency_ms < MAX_LATENCY_MS:
                 latency_ms = self._values.latency(latency_ms)

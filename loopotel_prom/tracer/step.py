@@ -91,7 +91,7 @@ class Scope:
         """Add to the cost, in US dollars."""
         recording = self._recording
         if recording is not None:
-            cost = recording.values.amount("cost_usd", usd)
+            cost = recording.values.cost(usd)
             with recording.lock:
                 self._cost_usd = _sum(self._cost_usd, cost)
 

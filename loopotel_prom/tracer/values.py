@@ -12,6 +12,7 @@ from loopotel_prom.plain import count, number, text, type_name
 from loopotel_prom.span import Outcome
 
 __all__ = [
+    "MAX_COST_USD",
     "MAX_LATENCY_MS",
     "Values",
     "goal_target_of",
@@ -26,6 +27,8 @@ __all__ = [
 
 # Ten years: beyond it, times before 1970 would come of it.
 MAX_LATENCY_MS = 3.2e11
+# More than there is: sums of it stay finite.
+MAX_COST_USD = 1e12
 # More codes, or interventions, than anyone has in one iteration.
 MAX_CODES = 100
 _MAX_ID = 256
@@ -83,6 +86,14 @@ class Values:
         if number_of > MAX_CODES:
             self.drop(field, value)
         return min(number_of, MAX_CODES)
+
+    def cost(self, value: object) -> float | None:
+        """Give US dollars, from 0 to more than there are."""
+        result = self.amount("cost_usd", value)
+        if result is not None and result >= MAX_COST_USD:
+            self.drop("cost_usd", value)
+            return None
+        return result
 
     def latency(self, value: object) -> float | None:
         """Give milliseconds, from 0 to ten years."""

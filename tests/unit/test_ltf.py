@@ -208,6 +208,17 @@ def test_bytes_that_are_no_document_are_refused(data, message, offset):
     assert caught.value.offset == offset
 
 
+def test_one_bad_value_cuts_nothing_else():
+    """Of two thousand spans all are there, and only the value is changed."""
+    document = ltf.fold([_run()])
+    span = document["spans"][0]
+    document["spans"] = [span] * 2000
+    document["metadata"] = {"bad": "\ud800", "good": 1}
+    again = ltf.decode(ltf.encode(document))
+    assert again["spans"] == document["spans"]
+    assert again["metadata"] == {"bad": "\ufffd", "good": 1}
+
+
 def test_an_escaped_lone_surrogate_is_read():
     """It is JSON by the letter, and the predecessor takes it."""
     assert ltf.decode(b'{"a":"\\ud800"}') == {"a": "\ud800"}

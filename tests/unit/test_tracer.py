@@ -82,6 +82,8 @@ def test_a_run_contains_its_iterations_in_time(new_run, recorder):
         ("tokens_delta", 1.5),
         ("cost_usd", float("inf")),
         ("cost_usd", -0.1),
+        ("cost_usd", 1e308),
+        ("latency_ms", 1e15),
         ("latency_ms", float("nan")),
         ("iteration", -1),
         ("iteration", None),

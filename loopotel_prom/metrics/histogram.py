@@ -42,7 +42,10 @@ class Histogram:
         """Copy the state."""
         exemplars: tuple[Exemplar | None, ...] = ()
         if self.exemplars:
-            exemplars = tuple(self.exemplars.get(n) for n in range(len(self.counts)))
+            row: list[Exemplar | None] = [None] * len(self.counts)
+            for bucket, exemplar in self.exemplars.items():
+                row[bucket] = exemplar
+            exemplars = tuple(row)
         return HistogramValue(tuple(accumulate(self.counts)), self.sum, exemplars)
 
 

@@ -186,6 +186,8 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     # Of each read: a silent client is let go.
     timeout = 10.0
+    # Headers and body are two writes; Nagle would hold the second back for 40 ms.
+    disable_nagle_algorithm = True
 
     def do_GET(self) -> None:
         path = self.path.partition("?")[0]

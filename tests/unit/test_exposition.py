@@ -16,7 +16,7 @@ from prometheus_client.openmetrics.parser import (
 )
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from loopotel_prom.metrics.catalogue import GOAL_SCORE, Metric
+from loopotel_prom.metrics.catalogue import GOAL_SCORE, IDENTITY_LABELS, Metric
 from loopotel_prom.metrics.collector import LoopCollector
 from loopotel_prom.metrics.exposition import (
     OPENMETRICS_0_0_1,
@@ -32,7 +32,7 @@ from loopotel_prom.metrics.snapshot import Exemplar, Family, HistogramValue, Sam
 
 def metric(name: str, kind: str, text: str, **changes) -> Metric:
     """Make a metric of no catalogue."""
-    blank = {"labels": (), "identity": True, "buckets": ()}
+    blank = {"labels": (), "identity": IDENTITY_LABELS, "buckets": ()}
     fields = blank | {"name": name, "type": kind, "help": text} | changes
     return replace(GOAL_SCORE, **fields)
 
@@ -40,7 +40,7 @@ def metric(name: str, kind: str, text: str, **changes) -> Metric:
 GAUGE = metric("loop_goal_score", "gauge", "Goal score, 0 to 1.", labels=("slot",))
 COUNTER = metric("loop_tokens_total", "counter", 'Tokens; "used".')
 HISTOGRAM = metric(
-    "loop_seconds", "histogram", "How\\long.", identity=False, buckets=(0.5, 2)
+    "loop_seconds", "histogram", "How\\long.", identity=(), buckets=(0.5, 2)
 )
 EXEMPLAR = Exemplar("4bf92f35", 1.5, 1700000000.25)
 
@@ -99,7 +99,7 @@ def _metrics(draw, number: int) -> Metric:
         # A parser skips a help text that is blank or has space around it.
         draw(st.text('\\"\né', max_size=3).map("h{}h".format)),
         labels=draw(st.sampled_from(((), ("slot",), ("b", "a")))),
-        identity=draw(st.booleans()),
+        identity=draw(st.sampled_from(((), IDENTITY_LABELS))),
         buckets=tuple(sorted(draw(bounds))) if kind == "histogram" else (),
     )
 

@@ -27,6 +27,7 @@ from loopotel_prom.settings import (
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
+    from loopotel_prom.archive.processor import ArchiveProcessor
     from loopotel_prom.metrics import MetricsProcessor
     from loopotel_prom.metrics.collector import LoopCollector
     from loopotel_prom.web import Endpoint
@@ -51,12 +52,14 @@ class Configuration:
         endpoint: "Endpoint | None",
         installed: Pipeline,
         metrics: "_Metrics | None" = None,
+        sealing: "ArchiveProcessor | None" = None,
     ) -> None:
         self._what = what
         self._endpoint = endpoint
         self._pipeline = installed
         self._health = installed.health
         self._metrics = metrics
+        self._sealing = sealing
         self.url = None if endpoint is None else endpoint.url
         self.archive = archive
 
@@ -124,9 +127,9 @@ class Configuration:
         if self._metrics is not None:
             push(self._what[2], gateway, job, grouping_key, timeout_seconds)
 
-    def failures(self) -> int:
-        """Give the number of finished runs that the archive failed to take."""
-        return self._health.processor_failures().get("ArchiveProcessor", 0)
+    def unwritten(self) -> int:
+        """Give the number of finished runs that the archive could not take yet."""
+        return 0 if self._sealing is None else self._sealing.unwritten()
 
     def close(self) -> None:
         """
@@ -287,18 +290,21 @@ def _set_up(what: _What, current: Configuration | None) -> Configuration:
     _, settings, registry = what
     # The archive first: what is on a page should be on disk.
     metrics = _metrics(settings, registry)
-    processors = [*_archive(settings), metrics.processor]
+    sealing = _archive(settings)
+    processors: list[Processor] = [metrics.processor]
+    if sealing is not None:
+        processors.insert(0, sealing)
     endpoint = _endpoint(what, metrics.collector, current)
     installed = Pipeline(
         processors, health=_process.health, parent=parent_of(os.environ)
     )
     pipeline.install(installed)
-    return Configuration(what, settings.archive, endpoint, installed, metrics)
+    return Configuration(what, settings.archive, endpoint, installed, metrics, sealing)
 
 
-def _archive(settings: Settings) -> list[Processor]:
+def _archive(settings: Settings) -> "ArchiveProcessor | None":
     if settings.archive is None:
-        return []
+        return None
     from pathlib import Path  # noqa: PLC0415 - imported when needed
 
     from loopotel_prom.archive.processor import (  # noqa: PLC0415 - imported when needed
@@ -313,7 +319,7 @@ def _archive(settings: Settings) -> list[Processor]:
             f"archive {settings.archive}: {error.strerror or error}; choose a folder"
             " that can be written to"
         ) from error
-    return [processor]
+    return processor
 
 
 def _endpoint(

@@ -60,6 +60,10 @@ class ArchiveProcessor:
         self._pending.append(ltf.encode(ltf.fold([span, *spans])))
         self._write_pending()
 
+    def unwritten(self) -> int:
+        """Give the number of finished runs that wait to be written."""
+        return len(self._pending)
+
     def flush(self, timeout_seconds: float) -> bool:  # noqa: ARG002 - one try is made
         """Try once more to write what could not be written; True if all is."""
         self._write_pending()

@@ -88,7 +88,7 @@ def demo(
             summary.add(episode)
             face.episode(episode)
         _drain(configuration, drain, stop)
-        unwritten = configuration.failures()
+        unwritten = configuration.unwritten()
         face.end(summary, archive, unwritten)
     if unwritten:
         raise ArchiveError(

@@ -35,6 +35,23 @@ def test_an_open_run_is_not_in_the_sealed_file(new_run, tmp_path):
         assert not (tmp_path / "traces.jsonl").exists()
 
 
+def test_a_run_that_cannot_be_written_is_kept_until_it_can(new_run, tmp_path):
+    """It is written, once, with the next one; until then it is told."""
+    archive = ArchiveProcessor(tmp_path)
+    sink = Pipeline([archive])
+    (tmp_path / "traces.jsonl").mkdir()
+    with new_run(pipeline=sink) as first:
+        pass
+    assert archive.unwritten() == 1
+    assert sink.health.processor_failures() == {"ArchiveProcessor": 1}
+    (tmp_path / "traces.jsonl").rmdir()
+    with new_run(pipeline=sink) as second:
+        pass
+    found = [ltf.decode(line) for line in _lines(tmp_path / "traces.jsonl")]
+    assert found == [first.build_trace(), second.build_trace()]
+    assert archive.unwritten() == 0
+
+
 def test_a_torn_tail_spoils_no_other_line(tmp_path):
     """What a dead writer left is closed off before the next line."""
     path = tmp_path / "traces.jsonl"

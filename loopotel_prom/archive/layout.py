@@ -1,0 +1,87 @@
+"""
+The names in an archive's folder (`specs/archive.md`), and nothing about content.
+
+Names are made so that they sort by the time of their making, and are unique
+whatever the clock says.
+"""
+
+import os
+import secrets
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+SEALED = "traces.jsonl"
+JOURNAL = "journal"
+QUARANTINE = "quarantine"
+RESERVE = "reserve"
+COMPRESSED = ".zst"
+UNFINISHED = ".tmp"
+
+_ENDINGS = (".jsonl", ".jsonl.zst", ".jsonl.gz")
+
+
+def stamp() -> str:
+    """Give a name's variable part: UTC for people, random digits for the rest."""
+    now = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    return f"{now}-{secrets.token_hex(8)}"
+
+
+def rotated_name() -> str:
+    """Name a sealed file that is complete."""
+    return f"traces-{stamp()}.jsonl"
+
+
+def journal_name() -> str:
+    """Name a process's journal; segment ``n`` of it is ``NAME.n.jsonl``."""
+    utc, random = stamp().split("-")
+    return f"{utc}-{os.getpid()}-{random}"
+
+
+def rotated_files(folder: Path) -> list[Path]:
+    """
+    List the complete sealed files, the oldest name first.
+
+    Of a file and its compressed copy the file alone. An empty list where there is
+    no folder.
+
+    Raises:
+        OSError: The folder cannot be read.
+    """
+    names = [n for n in _names(folder) if n.startswith("traces-")]
+    found = {name for name in names if name.endswith(_ENDINGS)}
+    copies = {name + ending for name in found for ending in (".zst", ".gz")}
+    return [folder / name for name in sorted(found - copies)]
+
+
+def segments(folder: Path) -> list[Path]:
+    """
+    List the segments of all journals in the archive, in no particular order.
+
+    Raises:
+        OSError: The folder cannot be read.
+    """
+    journal = folder / JOURNAL
+    return [journal / name for name in _names(journal) if name.endswith(".jsonl")]
+
+
+def leftovers(folder: Path) -> list[Path]:
+    """
+    List what a crash left unfinished.
+
+    Raises:
+        OSError: The folder cannot be read.
+    """
+    return [
+        place / name
+        for place in (folder, folder / JOURNAL)
+        for name in _names(place)
+        if name.endswith(UNFINISHED)
+    ]
+
+
+def _names(folder: Path) -> Iterator[str]:
+    try:
+        yield from sorted(os.listdir(folder))  # noqa: PTH208 - names are all we need
+    except (FileNotFoundError, NotADirectoryError):
+        return

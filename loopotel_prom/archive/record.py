@@ -1,0 +1,157 @@
+"""The records of a journal as lines: JSON with a CRC-32 (`specs/archive.md`)."""
+
+import re
+import zlib
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from loopotel_prom.errors import DocumentError
+from loopotel_prom.plain import plain_mapping
+from loopotel_prom.span import (
+    EvaluatorSpan,
+    IterationSpan,
+    RunSpan,
+    Span,
+    WorkerSpan,
+)
+
+VERSION = 1
+
+_CRC = b',"crc":"%08x"}\n'
+# The same without its line ending.
+_CRC_BYTES = len(_CRC % 0) - 1
+_TRACE_ID = re.compile(
+    r"ltf-[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
+)
+_SPAN_ID = re.compile(r"[0-9a-f]{16}")
+_NAME_CHARACTERS = range(3, 65)
+# What RFC 3339 can spell: up to the end of the year 9999.
+_LATEST_NS = 253_402_300_799 * 10**9
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Header(Struct, frozen=True, kw_only=True):
+    """
+    What the first line of a segment says of its owner.
+
+    Attributes:
+        version: Of the format.
+        id: Shared by the segments of one journal.
+        segment: Counted from 1.
+        pid: The owning process.
+        boot_id: The boot it runs in; None where the system does not tell.
+        process_start: When it started, clock ticks after boot; None likewise.
+        created_ns: When the segment was made, Unix nanoseconds.
+    """
+
+    version: int
+    id: str
+    segment: int
+    pid: int
+    created_ns: int
+    boot_id: str | None = None
+    process_start: int | None = None
+
+
+class Record(Struct, frozen=True):
+    """One line of a journal: exactly one of header, span (with seq) and mark."""
+
+    seq: int | None = None
+    span: RunSpan | IterationSpan | WorkerSpan | EvaluatorSpan | None = None
+    sealed: str | None = None
+    journal: Header | None = None
+
+    @property
+    def trace_id(self) -> str | None:
+        """The run that it is about; None for a header."""
+        return self.sealed if self.span is None else self.span.trace_id
+
+
+_decoder = msgspec.json.Decoder(Record)
+
+
+def encode_span(seq: int, span: Span) -> bytes:
+    """Spell a span's record, line ending included."""
+    try:
+        body = b'{"seq":%d,"span":%b' % (seq, _encode(span))
+    except Exception:  # noqa: BLE001 - a stranger's methods may raise anything
+        body = b'{"seq":%d,"span":%b' % (seq, _encode(_plain(span)))
+    return body + _CRC % zlib.crc32(body)
+
+
+def encode_mark(trace_id: str) -> bytes:
+    """Spell the mark of a run that is sealed, line ending included."""
+    return _line({"sealed": trace_id})
+
+
+def encode_header(header: Header) -> bytes:
+    """Spell a segment's first line, line ending included."""
+    return _line({"journal": header})
+
+
+def is_intact(line: bytes) -> bool:
+    """Tell whether a line, without its ending, is as it was written."""
+    body = memoryview(line)[:-_CRC_BYTES]
+    return line[-_CRC_BYTES:] == (_CRC % zlib.crc32(body))[:-1]
+
+
+def decode(line: bytes) -> Record:
+    """
+    Read a line, given without its ending.
+
+    Raises:
+        DocumentError: It is damaged, or is no record that a document can be made
+            of; the message says why.
+    """
+    if not is_intact(line):
+        raise DocumentError("the checksum does not hold")
+    try:
+        record = _decoder.decode(line)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise DocumentError(f"no record: {error}") from error
+    if record.span is not None:
+        if record.seq is None or record.seq < 0:
+            raise DocumentError("no record: a span without its seq")
+        _check(record.span)
+    elif record.journal is None and not _TRACE_ID.fullmatch(record.sealed or ""):
+        raise DocumentError("no record: neither header, span nor mark")
+    return record
+
+
+def _line(members: dict[str, Any]) -> bytes:
+    body = _encode(members)[:-1]
+    return body + _CRC % zlib.crc32(body)
+
+
+def _check(span: Span) -> None:
+    """See that a valid document can be made of it: anyone can write a journal."""
+    fault = ""
+    end_ns = span.start_ns if span.end_ns is None else span.end_ns
+    parent = span.parent_span_id
+    if not _TRACE_ID.fullmatch(span.trace_id):
+        fault = "trace id"
+    elif not (_SPAN_ID.fullmatch(span.span_id) and (parent is None or parent)):
+        fault = "span id"
+    elif not 0 <= span.start_ns <= end_ns <= _LATEST_NS:
+        fault = "times"
+    elif isinstance(span, RunSpan) and len(span.loop_name) not in _NAME_CHARACTERS:
+        fault = "loop name"
+    elif any(not 0 <= event.time_ns <= _LATEST_NS for event in span.events):
+        fault = "time of an event"
+    if fault:
+        raise DocumentError(f"no record: its {fault} fits no document")
+
+
+def _plain(span: Span) -> Span:
+    """Make plain what JSON cannot carry: attributes of a stranger's making."""
+    changes: dict[str, Any] = {"attributes": plain_mapping(span.attributes)}
+    if isinstance(span, RunSpan):
+        changes["metadata"] = plain_mapping(span.metadata)
+    changes["events"] = tuple(
+        msgspec.structs.replace(event, attributes=plain_mapping(event.attributes))
+        for event in span.events
+    )
+    return msgspec.structs.replace(span, **changes)

@@ -6,7 +6,8 @@ from typing import Any
 from loopotel_prom import semconv
 from loopotel_prom.errors import DocumentError
 from loopotel_prom.les import DEFAULT_GOAL_TARGET
-from loopotel_prom.ltf.fold import common_attributes, copy_mapping
+from loopotel_prom.ltf.shape import copy_mapping
+from loopotel_prom.ltf.wire import common_attributes
 from loopotel_prom.plain import count, number, text
 from loopotel_prom.rfc3339 import parse_time
 from loopotel_prom.span import (

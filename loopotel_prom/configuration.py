@@ -6,9 +6,10 @@ when they are built, so that importing the package stays cheap.
 """
 
 import os
+import sys
 from collections.abc import Iterable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING, Literal, NamedTuple, Self, cast
 from weakref import WeakKeyDictionary
 
 from loopotel_prom import pipeline
@@ -211,6 +212,7 @@ def configure(
     *,
     listen: str | Unset | None = UNSET,
     archive: "str | os.PathLike[str] | Unset | None" = UNSET,
+    durability: Literal["none", "process", "run", "power"] | Unset = UNSET,
     registry: "CollectorRegistry | None" = None,
     max_concurrent_runs: int | Unset = UNSET,
     linger_seconds: float | Unset = UNSET,
@@ -235,6 +237,11 @@ def configure(
             None for no endpoint. By default ``127.0.0.1:10110``.
         archive: Folder of the archive of LTF documents; by default None, for no
             archive.
+        durability: What an iteration outlives once it has been reported, in the
+            archive: by default ``process``, the death of this process; with
+            ``run`` a loss of power too once its run has ended; with ``power`` at
+            once, at the price of a sync; with ``none`` nothing before its run has
+            ended.
         registry: The prometheus_client registry to join; its own default if
             None.
         max_concurrent_runs: How many runs of one loop are shown apart; by
@@ -259,6 +266,7 @@ def configure(
         os.environ,
         listen=listen,
         archive=archive,
+        durability=durability,
         max_concurrent_runs=max_concurrent_runs,
         linger_seconds=linger_seconds,
         max_series=max_series,
@@ -290,28 +298,41 @@ def _set_up(what: _What, current: Configuration | None) -> Configuration:
     _, settings, registry = what
     # The archive first: what is on a page should be on disk.
     metrics = _metrics(settings, registry)
-    sealing = _archive(settings)
+    sealing = _archive(settings, _process.health)
     processors: list[Processor] = [metrics.processor]
     if sealing is not None:
         processors.insert(0, sealing)
     endpoint = _endpoint(what, metrics.collector, current)
     installed = Pipeline(
-        processors, health=_process.health, parent=parent_of(os.environ)
+        processors,
+        health=_process.health,
+        parent=parent_of(os.environ),
+        keeper=sealing,
     )
     pipeline.install(installed)
     return Configuration(what, settings.archive, endpoint, installed, metrics, sealing)
 
 
-def _archive(settings: Settings) -> "ArchiveProcessor | None":
+def _archive(settings: Settings, health: Health) -> "ArchiveProcessor | None":
     if settings.archive is None:
         return None
+    if sys.platform == "win32":
+        raise ConfigError(
+            "archive: it needs file locks that Windows does not have; choose None, or"
+            " run the program under Linux, macOS or WSL"
+        )
     from pathlib import Path  # noqa: PLC0415 - imported when needed
 
     from loopotel_prom.archive.processor import (  # noqa: PLC0415 - imported when needed
         ArchiveProcessor,
+        Durability,
     )
 
-    processor = ArchiveProcessor(Path(settings.archive))
+    processor = ArchiveProcessor(
+        Path(settings.archive),
+        durability=cast("Durability", settings.durability),
+        health=health,
+    )
     try:
         processor.prepare()
     except OSError as error:

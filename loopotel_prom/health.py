@@ -3,6 +3,7 @@
 import threading
 from collections import Counter
 from collections.abc import Mapping
+from time import monotonic_ns
 from typing import TYPE_CHECKING
 
 from loopotel_prom.plain import type_name
@@ -11,12 +12,95 @@ if TYPE_CHECKING:
     import logging
 
 
+class ArchiveHealth:
+    """
+    What the archive says of itself.
+
+    The numbers are written by the archive, under its own locks, and read by
+    anyone. Counts only ever grow.
+
+    Attributes:
+        journal_bytes: Written to journals.
+        sealed_bytes: Of documents appended.
+        seals: Runs sealed.
+        recovered_runs: Runs sealed in place of processes that died.
+        lost_spans: Spans that no disk took before there were too many.
+        syncs: Syncs of the journal that succeeded.
+        sync_failures: Syncs, of any file, that failed.
+        sync_seconds: What the first have taken together.
+        backlog_spans: Spans in memory only, waiting for a disk.
+        pending_runs: Runs that ended and are not sealed yet.
+        degraded: Whether spans are kept in memory only.
+    """
+
+    def __init__(self) -> None:
+        self.journal_bytes = 0
+        self.sealed_bytes = 0
+        self.seals = 0
+        self.recovered_runs = 0
+        self.lost_spans = 0
+        self.syncs = 0
+        self.sync_failures = 0
+        self.sync_seconds = 0.0
+        self.backlog_spans = 0
+        self.pending_runs = 0
+        self.degraded = False
+        self._oldest_unsynced_ns: int | None = None
+
+    def unsynced(self) -> None:
+        """Note that something waits for a sync from now on."""
+        if self._oldest_unsynced_ns is None:
+            self._oldest_unsynced_ns = monotonic_ns()
+
+    def synced(self, seconds: float) -> None:
+        """Note that all is on disk, and how long it took."""
+        self._oldest_unsynced_ns = None
+        self.syncs += 1
+        self.sync_seconds += seconds
+
+    def sync_failed(self, path: str, error: OSError) -> None:
+        """Note that a sync failed, and what follows from it."""
+        self.sync_failures += 1
+        _log().error(
+            "archive %s: a sync failed, its data is written to a new file: %s;"
+            " check the disk",
+            path,
+            error.strerror or error,
+        )
+
+    def lag_seconds(self) -> float:
+        """Give for how long the oldest line has waited for its sync; 0 for none."""
+        since_ns = self._oldest_unsynced_ns
+        return 0.0 if since_ns is None else (monotonic_ns() - since_ns) / 1e9
+
+    def degrade(self, path: str, reason: str) -> None:
+        """Note that spans are kept in memory only, and log it once."""
+        if not self.degraded:
+            self.degraded = True
+            _log().error(
+                "archive %s: %s; the loops go on, spans are kept in memory until it"
+                " can be written to: check its folder, the space on its disk and its"
+                " permissions (loopotel_archive_degraded)",
+                path,
+                reason,
+            )
+
+    def heal(self, path: str) -> None:
+        """Note that the archive is written to again, and log it once."""
+        if self.degraded:
+            self.degraded = False
+            _log().warning("archive %s: written to again", path)
+
+
 class Health:
     """
     Counts of the pipeline's own losses and failures.
 
     Instrumentation never raises into the loop; it comes here instead.
     Thread-safe. Counts only ever grow.
+
+    Attributes:
+        archive: What the archive says of itself.
     """
 
     def __init__(self) -> None:
@@ -26,6 +110,7 @@ class Health:
         self._processor_failures: Counter[str] = Counter()
         self._slow_emits = 0
         self._scrape: tuple[float, int] | None = None
+        self.archive = ArchiveHealth()
 
     def dropped(self, field: str, value: object) -> None:
         """Count a reported value that was left out because it makes no sense."""

@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 from weakref import WeakSet
 
 from loopotel_prom.health import Health
-from loopotel_prom.span import RunSpan, Span
+from loopotel_prom.span import ChildSpan, RunSpan, Span
 
 # A loop notices this; what processors do should take microseconds.
 _SLOW_NS = 10_000_000
@@ -48,6 +48,21 @@ class Processor(Protocol):
         """
 
 
+class Keeper(Protocol):
+    """A processor that a run's spans can be had back from, however many."""
+
+    def holds(self, trace_id: str) -> bool:
+        """Tell whether all that has ended of an open run can be had."""
+
+    def spans(self, trace_id: str) -> Iterable[ChildSpan]:
+        """
+        Give the spans of a run, the run's own aside, in the order of their ends.
+
+        Raises:
+            OSError: They cannot be had now.
+        """
+
+
 class Parent(NamedTuple):
     """
     The run that another is nested in.
@@ -69,6 +84,8 @@ class Pipeline:
         processors: Called in this order.
         health: Where failures are counted.
         parent: The run of another process that this process's runs belong to.
+        keeper: The one of the processors that spans can be had back from; with
+            it, a long run need not be kept in memory.
         disabled: Tells tracers to do nothing at all.
     """
 
@@ -78,12 +95,14 @@ class Pipeline:
         *,
         health: Health | None = None,
         parent: Parent | None = None,
+        keeper: Keeper | None = None,
         disabled: bool = False,
     ) -> None:
         self.processors = tuple(processors)
         self._on_ends = tuple(processor.on_end for processor in self.processors)
         self.health = health or Health()
         self.parent = parent
+        self.keeper = keeper
         self.disabled = disabled
         _pipelines.add(self)
 
@@ -198,6 +217,12 @@ def provide_default(factory: Callable[[], Pipeline]) -> None:
     """
     with _installation.lock:
         _installation.default = factory
+
+
+def close_all() -> None:
+    """Close every pipeline of the process, at its end."""
+    for pipeline in list(_pipelines):
+        pipeline.close()
 
 
 def after_fork() -> None:

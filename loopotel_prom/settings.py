@@ -29,6 +29,7 @@ _TAKEN_LABELS = frozenset(
         *("worker_id", "evaluator_id", "job", "instance", "le", "quantile"),
     )
 )
+_DURABILITIES = ("none", "process", "run", "power")
 _YES = ("1", "true", "yes", "on")
 _NO = ("", "0", "false", "no", "off")
 # Compiled when needed: most processes have no parent.
@@ -58,6 +59,8 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     listen: str | None = DEFAULT_LISTEN
     archive: str | None = None
+    # What a program can die of without notice; a loss of power takes a second's.
+    durability: str = "process"
     # As many as one glance at a dashboard can tell apart.
     max_concurrent_runs: int = 16
     # Long enough for a Prometheus that scrapes every minute to see the end.
@@ -95,6 +98,12 @@ class Settings(Struct, frozen=True, kw_only=True):
         )
         _check("run_info", self.run_info, type(self.run_info) is bool, "true or false")
         _check("listen", self.listen, _is_text(self.listen), "HOST:PORT or None")
+        _check(
+            "durability",
+            self.durability,
+            self.durability in _DURABILITIES,
+            f"one of {', '.join(_DURABILITIES)}",
+        )
         _check("archive", self.archive, _is_text(self.archive), "a folder or None")
 
 
@@ -124,6 +133,7 @@ def read_settings(
     *,
     listen: str | Unset | None = UNSET,
     archive: "str | os.PathLike[str] | Unset | None" = UNSET,
+    durability: str | Unset = UNSET,
     max_concurrent_runs: int | Unset = UNSET,
     linger_seconds: float | Unset = UNSET,
     max_series: int | Unset = UNSET,
@@ -162,6 +172,7 @@ def read_settings(
     return Settings(
         listen=pick("listen", listen, _text_or_none, default.listen),
         archive=_absolute(pick("archive", archive, _text_or_none, default.archive)),
+        durability=pick("durability", durability, str, default.durability),
         max_concurrent_runs=pick(
             "max_concurrent_runs", max_concurrent_runs, int, default.max_concurrent_runs
         ),

@@ -18,6 +18,10 @@ RESERVE = "reserve"
 COMPRESSED = ".zst"
 UNFINISHED = ".tmp"
 
+# Large enough to rotate rarely, small enough to copy and to look into.
+ROTATE_BYTES = 64 * 1024**2
+ROTATE_SECONDS = 86_400.0
+
 _ENDINGS = (".jsonl", ".jsonl.zst", ".jsonl.gz")
 
 

@@ -1,96 +1,356 @@
-"""`ArchiveProcessor`: seals each run that ends into the archive."""
+"""`ArchiveProcessor`: journals each span, and seals each run that ends."""
 
+import errno
 import threading
 from collections import deque
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Literal
+
+import msgspec
 
 from loopotel_prom import ltf
-from loopotel_prom.archive.sealed import SealedFile
+from loopotel_prom.archive import layout
+from loopotel_prom.archive.journal import SEGMENT_BYTES
+from loopotel_prom.archive.lookup import sealed_spans
+from loopotel_prom.archive.record import encode_span
+from loopotel_prom.archive.recovery import has_dead_journals, recover
+from loopotel_prom.archive.reserve import Reserve
+from loopotel_prom.archive.sealed import LOCK_SECONDS, SealedFile
+from loopotel_prom.archive.spool import Spool
+from loopotel_prom.archive.upkeep import Upkeep
 from loopotel_prom.errors import ArchiveError
-from loopotel_prom.span import RunSpan, Span
+from loopotel_prom.health import Health
+from loopotel_prom.span import ChildSpan, RunSpan, Span
 
-SEALED_NAME = "traces.jsonl"
-_MAX_PENDING = 1000
+Durability = Literal["none", "process", "run", "power"]
+
+# Of a longer run the spans are read back from the journal.
+_KEPT_SPANS = 1000
+# Sealed at once, unless someone else is at it for longer: then in the background.
+_PATIENCE_SECONDS = 0.25
+# What runs may hold in memory, all together, that ended and found no disk.
+_PENDING_SPANS = 50_000
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+
+
+class _Run:
+    """A run that is not sealed yet."""
+
+    __slots__ = ("end", "next_seq", "spans", "trace_id")
+
+    def __init__(self, trace_id: str) -> None:
+        self.trace_id = trace_id
+        self.next_seq = 0
+        # None once there are too many: they are in the journal.
+        self.spans: list[ChildSpan] | None = []
+        self.end: RunSpan | None = None
 
 
 class ArchiveProcessor:
     """
-    Folds the spans of each run, once it has ended, into a line of the archive.
+    Keeps every span of every run, on disk before `on_end` returns.
 
-    A line that cannot be written is kept, up to a thousand of them, and written
-    with the next one that can. Thread-safe.
+    A run that ends is sealed: its document becomes a line of the archive, at once
+    for one of up to a thousand spans, else in the background. While the disk takes
+    nothing the newest spans are kept in memory, and written when it does again.
+    Thread-safe.
 
     Args:
         folder: The archive's folder; made when first needed.
+        durability: What a span outlives, once `on_end` has returned: with
+            ``process`` this process; with ``power`` a loss of power; with ``run``
+            the latter once its run has ended; with ``none`` nothing before that.
+        health: Where the archive's state is noted.
+        rotate_bytes: At this size the sealed file is put aside and compressed.
+        rotate_seconds: At this age likewise.
+        segment_bytes: The size of a full segment of the journal.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._file = SealedFile(folder / SEALED_NAME)
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        durability: Durability = "process",
+        health: Health | None = None,
+        rotate_bytes: int = layout.ROTATE_BYTES,
+        rotate_seconds: float = layout.ROTATE_SECONDS,
+        segment_bytes: int = SEGMENT_BYTES,
+    ) -> None:
+        self._folder = folder
+        self._durability = durability
+        self._health = health or Health()
+        self._file = SealedFile(
+            folder / layout.SEALED,
+            rotate_bytes=rotate_bytes,
+            rotate_seconds=rotate_seconds,
+        )
+        self._spool = Spool(folder, self._health.archive, segment_bytes=segment_bytes)
+        self._reserve = Reserve(folder / layout.JOURNAL / layout.RESERVE)
+        self._upkeep = Upkeep(self._tick)
+        self._forget_runs()
+
+    def _forget_runs(self) -> None:
         self._lock = threading.RLock()
-        self._open: dict[str, list[Span]] = {}
-        self._pending: deque[bytes] = deque(maxlen=_MAX_PENDING)
+        self._tick_lock = threading.RLock()
+        self._runs: dict[str, _Run] = {}
+        # Ended, and not in the sealed file yet.
+        self._pending: deque[_Run] = deque()
+        # In the sealed file, which has not been synced since.
+        self._unsynced: list[_Run] = []
+        self._must_recover = False
+        self._may_compress = True
+        self._closed = False
 
     def prepare(self) -> None:
         """
-        Make the folder, and see that the archive can be in it.
+        Make the folder, and see to what dead processes have left, in the background.
 
         Raises:
-            OSError: It cannot.
+            OSError: The archive cannot be there.
         """
         self._file.prepare()
+        if self._durability != "none":
+            self._reserve.take()
+        self._must_recover = has_dead_journals(self._folder)
+        if self._must_recover or layout.rotated_files(self._folder):
+            self._upkeep.wake()
 
     def on_start(self, span: RunSpan) -> None:
-        """Begin to collect a run's spans."""
-        with self._lock:
-            # Of a trace id used twice at once, all spans stand in both documents.
-            self._open.setdefault(span.trace_id, [])
+        """Begin a run."""
+        # Of a trace id used twice at once, all spans stand in both documents.
+        self._take(self._runs.setdefault(span.trace_id, _Run(span.trace_id)), span)
 
     def on_end(self, span: Span) -> None:
         """
-        Collect a span; of a run that has ended, append the document.
+        Keep a span; seal the run if that is what ends.
 
         Raises:
-            ArchiveError: The document could not be written.
+            ArchiveError: The document could not be written; it will be, later.
+        """
+        trace_id = span.trace_id
+        run = self._runs.get(trace_id) or self._runs.setdefault(
+            trace_id, _Run(trace_id)
+        )
+        if not isinstance(span, RunSpan) and run.spans is not None:
+            run.spans.append(span)
+            if len(run.spans) > _KEPT_SPANS and self._durability != "none":
+                run.spans = None
+        self._take(run, span)
+        if isinstance(span, RunSpan):
+            run.end = span
+            self._runs.pop(trace_id, None)
+            self._end(run)
+
+    def holds(self, trace_id: str) -> bool:
+        """Tell whether `spans` gives all spans of a run, however many."""
+        return self._durability != "none" and trace_id in self._runs
+
+    def spans(self, trace_id: str) -> Iterable[ChildSpan]:
+        """
+        Give the spans of a run of this process, in the order of their ends.
+
+        Raises:
+            ArchiveError: The archive cannot be read.
         """
         with self._lock:
-            if not isinstance(span, RunSpan):
-                self._open.setdefault(span.trace_id, []).append(span)
-                return
-            spans = self._open.pop(span.trace_id, [])
-        self._pending.append(ltf.encode(ltf.fold([span, *spans])))
-        self._write_pending()
+            waiting = [run for run in self._pending if run.trace_id == trace_id]
+            run = self._runs.get(trace_id) or (waiting[-1] if waiting else None)
+        if run is not None:
+            return (
+                [*run.spans] if run.spans is not None else self._spool.spans(trace_id)
+            )
+        return sealed_spans(self._folder, trace_id)
 
     def unwritten(self) -> int:
-        """Give the number of finished runs that wait to be written."""
+        """Give the number of runs that ended and are not sealed yet."""
         return len(self._pending)
 
-    def flush(self, timeout_seconds: float) -> bool:  # noqa: ARG002 - one try is made
-        """Try once more to write what could not be written; True if all is."""
-        self._write_pending()
-        return True
+    def flush(self, timeout_seconds: float) -> bool:
+        """
+        Seal and sync what has ended; True if all of it is.
+
+        Raises:
+            ArchiveError: A document could not be written.
+        """
+        if not self._tick_lock.acquire(timeout=timeout_seconds):
+            return False
+        try:
+            self._work()
+            self._seal_pending()
+        finally:
+            self._tick_lock.release()
+        return not self._pending
 
     def close(self) -> None:
         """
-        Try once more to write what could not be written.
+        Seal and sync what has ended, and end the background thread.
 
         A run under way is sealed here when it ends, even so.
         """
-        self._write_pending()
+        self._closed = True
+        self._upkeep.stop(timeout_seconds=5.0)
+        try:
+            self.flush(5.0)
+        finally:
+            if not (self._runs or self._pending or self._unsynced):
+                self._spool.close()
 
     def after_fork(self) -> None:
-        """Leave the parent's open runs to the parent."""
-        self._lock = threading.RLock()
-        self._open = {}
-        self._pending.clear()
+        """Leave the parent's runs, files and thread to the parent."""
+        closed = self._closed
+        self._forget_runs()
+        self._closed = closed
+        self._spool.after_fork()
+        self._upkeep.after_fork()
 
-    def _write_pending(self) -> None:
-        while True:
-            try:
-                line = self._pending.popleft()
-            except IndexError:
-                return
-            try:
-                self._file.append(line)
-            except ArchiveError:
-                self._pending.appendleft(line)
+    # In the caller's thread.
+
+    def _take(self, run: _Run, span: Span) -> None:
+        if self._durability == "none":
+            return
+        seq = run.next_seq
+        run.next_seq = seq + 1
+        journalled = self._spool.write(run.trace_id, encode_span(seq, span))
+        if journalled and self._durability == "power":
+            self._spool.commit()
+        self._upkeep.wake()
+
+    def _end(self, run: _Run) -> None:
+        try:
+            if run.spans is None or self._pending:
+                # A long one takes its time; and nobody overtakes.
+                self._postpone(run)
+            else:
+                self._seal(run, _PATIENCE_SECONDS)
+        except ArchiveError:
+            self._postpone(run)
+            raise
+        finally:
+            if self._closed:
+                self.close()
+
+    def _postpone(self, run: _Run) -> None:
+        with self._lock:
+            self._pending.append(run)
+            if self._durability != "none":
+                held = sum(len(each.spans or ()) for each in self._pending)
+                if held > _PENDING_SPANS:
+                    run.spans = None
+        self._health.archive.pending_runs = len(self._pending)
+        self._upkeep.wake()
+
+    # Anywhere.
+
+    def _seal(self, run: _Run, lock_seconds: float) -> None:
+        """
+        Append the run's document.
+
+        Raises:
+            ArchiveError: It is not in the file.
+        """
+        try:
+            self._append(run, lock_seconds)
+        except ArchiveError as error:
+            if error.errno not in _FULL or not self._reserve.release():
                 raise
+            self._append(run, lock_seconds)
+        with self._lock:
+            run.spans = None
+            self._unsynced.append(run)
+        self._health.archive.seals += 1
+        if self._durability in ("run", "power"):
+            self._sync_seals(is_synced=True)
+        else:
+            self._upkeep.wake()
+
+    def _append(self, run: _Run, lock_seconds: float) -> None:
+        assert run.end is not None  # noqa: S101 - only such runs get here
+        end, spans = run.end, run.spans
+        if spans is None:
+            lost = self._spool.lost(run.trace_id)
+            if lost:
+                metadata = {**end.metadata, "missing_spans": lost}
+                end = msgspec.structs.replace(end, metadata=metadata)
+        pieces = ltf.stream(
+            end, self._spool.spans(run.trace_id) if spans is None else spans
+        )
+        self._file.append_pieces(
+            self._counted(pieces),
+            sync=self._durability in ("run", "power"),
+            lock_seconds=lock_seconds,
+        )
+
+    def _counted(self, pieces: Iterable[bytes]) -> Iterator[bytes]:
+        for piece in pieces:
+            self._health.archive.sealed_bytes += len(piece)
+            yield piece
+
+    # In the background.
+
+    def _tick(self) -> bool:
+        """Do what is due; True if more is to come."""
+        with self._tick_lock:
+            try:
+                self._work()
+                self._seal_pending()
+            except ArchiveError as error:
+                self._health.archive.degrade(error.path, str(error))
+                return True
+            except Exception as error:  # noqa: BLE001 - the thread must not die of it
+                self._health.failed("ArchiveProcessor", error)
+                return True
+            return bool(self._runs or self._pending or self._unsynced) or (
+                self._spool.is_degraded() or not self._spool.is_synced()
+            )
+
+    def _work(self) -> None:
+        if self._must_recover:
+            self._must_recover = False
+            found = recover(self._folder)
+            self._health.archive.recovered_runs += len(found.runs)
+        self._spool.restore()
+        self._spool.drain()
+        if self._durability != "none" and not self._spool.is_synced():
+            self._spool.sync()
+        self._sync_seals()
+        self._reserve_and_compress()
+
+    def _seal_pending(self) -> None:
+        while self._pending:
+            run = self._pending[0]
+            self._seal(run, LOCK_SECONDS)
+            with self._lock:
+                self._pending.remove(run)
+            self._health.archive.pending_runs = len(self._pending)
+        self._sync_seals()
+
+    def _sync_seals(self, *, is_synced: bool = False) -> None:
+        """Bring sealed documents to the disk; only then mark their runs."""
+        with self._lock:
+            runs, self._unsynced = self._unsynced, []
+        if not runs:
+            return
+        try:
+            if not is_synced:
+                self._file.sync()
+        except OSError as error:
+            self._health.archive.sync_failed(str(self._folder), error)
+            self._reseal(runs)
+            return
+        self._spool.mark([run.trace_id for run in runs])
+
+    def _reseal(self, runs: list[_Run]) -> None:
+        """Seal runs once more: their documents may not be on disk."""
+        if self._durability != "none":
+            with self._lock:
+                self._pending.extendleft(reversed(runs))
+
+    def _reserve_and_compress(self) -> None:
+        if not self._spool.is_degraded() and not self._pending:
+            if self._durability != "none":
+                self._reserve.take()
+            for path in layout.rotated_files(self._folder):
+                if path.suffix == ".jsonl":
+                    from loopotel_prom.archive import compress
+                    compress.compress(path)

@@ -2,13 +2,16 @@
 The runs under way in this process, for when it ends or forks.
 
 At a normal exit those that nobody ended are ended as abandoned, so that what they
-did is not lost. In a forked child they fall silent: they are the parent's.
+did is not lost, and what processors hold back is passed on. In a forked child they
+fall silent: they are the parent's.
 """
 
 import atexit
 import os
 from typing import TYPE_CHECKING
 from weakref import WeakSet, WeakValueDictionary
+
+from loopotel_prom import pipeline
 
 if TYPE_CHECKING:
     from loopotel_prom.tracer.run import LoopTracer
@@ -39,6 +42,7 @@ def _after_fork() -> None:
 def _at_exit() -> None:
     for run in list(_runs.values()):
         run._abandon()
+    pipeline.close_all()
 
 
 atexit.register(_at_exit)

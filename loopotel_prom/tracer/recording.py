@@ -1,10 +1,11 @@
 """The recording: the spans of one run, as they come in."""
 
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
 from loopotel_prom.les import RunningLes
-from loopotel_prom.pipeline import Pipeline
+from loopotel_prom.pipeline import Keeper, Pipeline
 from loopotel_prom.span import ChildSpan, Event, IterationSpan, Span
 from loopotel_prom.tracer.clock import Clock
 from loopotel_prom.tracer.ids import IdSource
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from loopotel_prom.tracer.step import Step
 
 _TOO_MANY = 2**63
+# Of a longer run the spans are had back from the pipeline's keeper.
+_KEPT_SPANS = 1000
 # For spans that nobody is to see.
 NOWHERE = Pipeline()
 
@@ -30,7 +33,6 @@ class Recording:
         goal_target: The target of iterations that have none of their own.
         start_ns: When the run started, Unix nanoseconds.
         tokens: Tokens of the iterations so far.
-        spans: What has ended so far, the run's own span aside.
         open_steps: Iterations under way.
         ended: Whether the run is over. What comes later is kept for the document
             and counted, and no longer passed on.
@@ -40,6 +42,10 @@ class Recording:
 
     __slots__ = (
         "_acquire",
+        "_are_with_keeper",
+        "_keeper",
+        "_kept",
+        "_kept_most",
         "_latest_number",
         "_les",
         "_monotonic_ns",
@@ -52,7 +58,6 @@ class Recording:
         "new_span_id",
         "open_steps",
         "root_id",
-        "spans",
         "start_ns",
         "tokens",
         "trace_id",
@@ -73,7 +78,11 @@ class Recording:
         self.values = values
         self.new_span_id = ids.span_id
         self.root_id = ids.span_id()
-        self.spans: list[ChildSpan] = []
+        # All that has ended, or what of it the keeper does not have.
+        self._kept: list[ChildSpan] = []
+        self._kept_most = sys.maxsize
+        self._are_with_keeper = False
+        self._keeper: Keeper | None = None
         self.open_steps: list[Step] = []
         self.tokens = 0
         self.ended = False
@@ -95,7 +104,38 @@ class Recording:
     def pass_on_to(self, pipeline: Pipeline) -> None:
         """Pass spans on to this pipeline from now on."""
         self._on_end = pipeline.on_end
+        self._keeper = pipeline.keeper
+        if self._keeper is not None:
+            self._kept_most = _KEPT_SPANS
         self.values.health = pipeline.health
+
+    def spans(self) -> list[ChildSpan]:
+        """Give what has ended so far, the run's own span aside."""
+        if self._keeper is None or not self._are_with_keeper:
+            return [*self._kept]
+        try:
+            return [*self._keeper.spans(self.trace_id), *self._kept]
+        except Exception as error:  # noqa: BLE001 - a stranger's; half is better than none
+            self.values.health.failed(type(self._keeper).__name__, error)
+            return [*self._kept]
+
+    def take(self, span: ChildSpan) -> None:
+        """Keep a span that was made elsewhere, and pass it on."""
+        self._kept.append(span)
+        self.emit(span)
+        if len(self._kept) > self._kept_most:
+            self._leave_to_keeper()
+
+    def _leave_to_keeper(self) -> None:
+        """Let go of the spans, if they can be had back."""
+        if self._keeper is None or self.ended:
+            return
+        if self._keeper.holds(self.trace_id):
+            self._are_with_keeper = True
+            self._kept_most = 0
+            self._kept.clear()
+        else:
+            self._kept_most = 2 * len(self._kept)
 
     def now_ns(self) -> int:
         """Give the time, Unix nanoseconds, by a clock that never goes back."""
@@ -160,16 +200,18 @@ class Recording:
                 attributes,
                 events,
             )
-            self.spans.append(span)
+            self._kept.append(span)
             if self.ended:
                 self.values.drop("late_span", span)
             else:
                 self._on_end(span)
+                if len(self._kept) > self._kept_most:
+                    self._leave_to_keeper()
         finally:
             self._release()
 
     def emit(self, span: Span) -> None:
-        """Pass on a span that has been made elsewhere."""
+        """Pass on a span that was made elsewhere."""
         if not self.ended:
             self._on_end(span)
         else:

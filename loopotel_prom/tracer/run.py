@@ -261,10 +261,11 @@ class LoopTracer:
         """
         Give the LTF 0.1 document of the run so far, a copy that nothing shares.
 
-        The run goes on, if it has not ended yet.
+        The run goes on, if it has not ended yet. Of a run of more than a thousand
+        spans these are read back from the archive, where there is one.
         """
         with self._recording.lock:
-            return ltf.fold([self._run_span(), *self._recording.spans])
+            return ltf.fold([self._run_span(), *self._recording.spans()])
 
     def environment(self) -> dict[str, str]:
         """

@@ -164,8 +164,7 @@ class Call(Scope):
         """End it now, with the recording's lock held; once."""
         if self._step._close_call(self):
             span = self._span(recording, end_ns)
-            recording.spans.append(span)
-            recording.emit(span)
+            recording.take(span)
 
     def _span(self, recording: "Recording", end_ns: int) -> ChildSpan:
         raise NotImplementedError

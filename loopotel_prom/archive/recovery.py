@@ -1,0 +1,382 @@
+"""
+Recovery: seals the runs of processes that died, from their journals.
+
+The order of things, and why it may be interrupted anywhere, is told in
+`specs/archive.md`.
+"""
+
+import contextlib
+import errno
+import fcntl
+import os
+import re
+import stat
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+
+from loopotel_prom import ltf
+from loopotel_prom.archive import layout, owner
+from loopotel_prom.archive.failpoint import reach
+from loopotel_prom.archive.locked import sync_folder
+from loopotel_prom.archive.lookup import newest_entries
+from loopotel_prom.archive.record import Record, decode
+from loopotel_prom.archive.salvage import Quarantine, is_torn, whole_records
+from loopotel_prom.archive.sealed import SealedFile
+from loopotel_prom.archive.segment import lines_of
+from loopotel_prom.errors import ArchiveError, DocumentError
+from loopotel_prom.rfc3339 import format_time
+from loopotel_prom.span import ChildSpan, IterationSpan, RunSpan, Span
+
+Progress = Callable[[int, int], None]
+
+_SEGMENT = re.compile(r"(?P<journal>.+)\.(?P<number>\d{1,9})\.jsonl", re.ASCII)
+_FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+# Of a longer run the spans are read a second time.
+_KEPT_SPANS = 1000
+_PROGRESS_LINES = 20_000
+# A file that is not finished may still be someone's.
+_LEFTOVER_SECONDS = 3600.0
+_UNKNOWN_LOOP = "unknown"
+_ROOT_ID = "0" * 15 + "1"
+_MOST_TOKENS = 2**63 - 1
+
+
+@dataclass(slots=True, kw_only=True)
+class Recovery:
+    """
+    What a recovery did.
+
+    Attributes:
+        journals: Journals of dead processes that were seen to.
+        runs: Trace ids of the runs that were sealed.
+        abandoned: How many of these had not ended.
+        already_sealed: Runs that the archive held, and only lacked their mark.
+        missing_spans: Records that should have been there.
+        torn: Last lines that the owner died in; never acknowledged.
+        quarantined_lines: Damaged lines, put aside.
+        quarantined_bytes: What they hold.
+        skipped_live: Journals whose owners live.
+    """
+
+    journals: int = 0
+    runs: list[str] = field(default_factory=list)
+    abandoned: int = 0
+    already_sealed: int = 0
+    missing_spans: int = 0
+    torn: int = 0
+    quarantined_lines: int = 0
+    quarantined_bytes: int = 0
+    skipped_live: int = 0
+
+
+def recover(folder: Path, *, progress: Progress | None = None) -> Recovery:
+    """
+    Seal what dead processes left in their journals, and remove these.
+
+    May be killed and repeated; several may run at once. Journals of the living
+    are left alone. Memory stays constant, however long a run is.
+
+    Args:
+        folder: The archive's folder.
+        progress: Called with bytes read and bytes in all, now and then.
+
+    Raises:
+        ArchiveError: A journal cannot be read, or a document not written; what
+            was not finished is still in its journal.
+    """
+    result = Recovery()
+    try:
+        journals = _journals(folder)
+        total = sum(p.stat().st_size for parts in journals for p in parts if p.exists())
+        read = 0
+        for parts in journals:
+            with _taken(parts) as files:
+                if files is None:
+                    result.skipped_live += 1
+                    continue
+                journal = _DeadJournal(folder, files)
+                journal.seal_into(result, progress, read, total)
+                read += sum(os.fstat(file).st_size for _, file in files)
+        _remove_leftovers(folder)
+    except OSError as error:
+        if isinstance(error, ArchiveError):
+            raise
+        raise ArchiveError(
+            f"recovery stopped: {error.strerror or error}",
+            path=str(error.filename or folder),
+            hint="nothing is lost; see to it, then run it again",
+            errno=error.errno,
+        ) from error
+    return result
+
+
+def has_dead_journals(folder: Path) -> bool:
+    """Tell whether `recover` might find something; cheap."""
+    return bool(layout.segments(folder) or layout.leftovers(folder))
+
+
+@dataclass(slots=True)
+class _Found:
+    """A run in a dead journal."""
+
+    trace_id: str
+    start: RunSpan | None = None
+    end: RunSpan | None = None
+    first: ChildSpan | None = None
+    # None once there are too many.
+    spans: list[ChildSpan] | None = field(default_factory=list)
+    start_ns: int = _MOST_TOKENS
+    end_ns: int = 0
+    tokens: int = 0
+    records: int = 0
+    next_seq: int = 0
+
+    def add(self, seq: int, span: Span) -> None:
+        if seq < self.next_seq:
+            return  # written again after a sync that failed
+        self.next_seq = seq + 1
+        self.records += 1
+        self.start_ns = min(self.start_ns, span.start_ns)
+        if not isinstance(span, RunSpan):
+            self._add_child(span)
+        elif span.end_ns is None:
+            self.start = span
+        else:
+            self.end = span
+
+    def _add_child(self, span: ChildSpan) -> None:
+        self.first = self.first or span
+        self.end_ns = max(self.end_ns, span.end_ns)
+        if isinstance(span, IterationSpan):
+            self.tokens = min(self.tokens + (span.tokens_delta or 0), _MOST_TOKENS)
+        if self.spans is not None:
+            self.spans.append(span)
+            if len(self.spans) > _KEPT_SPANS:
+                self.spans = None
+
+    def missing(self) -> int:
+        return self.next_seq - self.records
+
+    def run(self) -> RunSpan:
+        """Make the run's span, ended."""
+        run = self.end or self._abandoned()
+        if self.missing():
+            metadata = {**run.metadata, "missing_spans": self.missing()}
+            run = msgspec.structs.replace(run, metadata=metadata)
+        return run
+
+    def _abandoned(self) -> RunSpan:
+        start = self.start or self._nameless()
+        return msgspec.structs.replace(
+            start,
+            start_ns=min(self.start_ns, start.start_ns),
+            end_ns=max(self.end_ns, start.start_ns),
+            outcome="unknown",
+            termination_reason="abandoned",
+            tokens_total=self.tokens,
+            metadata={**start.metadata, "recovered": True},
+        )
+
+    def _nameless(self) -> RunSpan:
+        """Stand in for a start that is lost."""
+        first = self.first
+        target = first.goal_target if isinstance(first, IterationSpan) else 0.0
+        parent = first.parent_span_id if isinstance(first, IterationSpan) else None
+        return RunSpan(
+            trace_id=self.trace_id,
+            span_id=parent or _ROOT_ID,
+            start_ns=self.start_ns,
+            loop_name=_UNKNOWN_LOOP,
+            goal_target=target,
+        )
+
+
+class _DeadJournal:
+    """The segments of a process that is gone, locked."""
+
+    def __init__(self, folder: Path, files: list[tuple[Path, int]]) -> None:
+        self._folder = folder
+        self._files = files
+        self._sealed = SealedFile(
+            folder / layout.SEALED,
+            rotate_bytes=layout.ROTATE_BYTES,
+            rotate_seconds=layout.ROTATE_SECONDS,
+        )
+
+    def seal_into(
+        self, result: Recovery, progress: Progress | None, read: int, total: int
+    ) -> None:
+        """Seal all runs, then remove the segments."""
+        runs: dict[str, _Found] = {}
+        for record, offset in self._records(result):
+            _sort_in(record, runs)
+            if progress is not None and offset % _PROGRESS_LINES == 0:
+                progress(min(read + offset, total), total)
+        reach("recover.read")
+        for found in self._unsealed(runs, result):
+            self._seal(found, result)
+            reach("recover.sealed")
+        if runs:
+            self._sealed.sync()
+            sync_folder(self._folder)
+        reach("recover.synced")
+        for path, _ in self._files:
+            path.unlink(missing_ok=True)
+            reach("recover.removed")
+        with contextlib.suppress(FileNotFoundError):
+            sync_folder(self._folder / layout.JOURNAL)
+        result.journals += 1
+
+    def _records(self, result: Recovery) -> Iterator[tuple[Record, int]]:
+        for path, file in self._files:
+            quarantine = Quarantine(self._folder / layout.QUARANTINE / path.name)
+            size = os.fstat(file).st_size
+            offset = 0
+            for line in lines_of(file, size):
+                offset += len(line) + 1
+                try:
+                    yield decode(line), offset
+                except DocumentError:
+                    yield from ((each, offset) for each in whole_records(line))
+                    if offset > size and is_torn(line):
+                        result.torn += 1
+                    elif line:
+                        quarantine.add(line)
+            quarantine.close()
+            result.quarantined_lines += quarantine.lines
+            result.quarantined_bytes += quarantine.size_bytes
+
+    def _unsealed(self, runs: dict[str, _Found], result: Recovery) -> Iterator[_Found]:
+        """Pass over the runs that were sealed and died before their mark."""
+        there = _sealed_already(self._folder, runs)
+        for found in runs.values():
+            if found.trace_id in there:
+                result.already_sealed += 1
+            else:
+                yield found
+
+    def _seal(self, found: _Found, result: Recovery) -> None:
+        run = found.run()
+        spans = found.spans
+        pieces = ltf.stream(
+            run, self._spans(found.trace_id) if spans is None else spans
+        )
+        self._sealed.append_pieces(pieces)
+        result.runs.append(found.trace_id)
+        result.abandoned += found.end is None
+        result.missing_spans += found.missing()
+
+    def _spans(self, trace_id: str) -> Iterator[ChildSpan]:
+        """Read the spans of a long run once more."""
+        wanted = trace_id.encode()
+        latest = -1
+        for _, file in self._files:
+            for line in lines_of(file, os.fstat(file).st_size):
+                if wanted not in line:
+                    continue
+                for record in _decoded(line):
+                    span, seq = record.span, record.seq
+                    if span is None or seq is None or span.trace_id != trace_id:
+                        continue
+                    if seq > latest and not isinstance(span, RunSpan):
+                        latest = seq
+                        yield span
+
+
+def _decoded(line: bytes) -> Iterator[Record]:
+    try:
+        yield decode(line)
+    except DocumentError:
+        yield from whole_records(line)
+
+
+def _sort_in(record: Record, runs: dict[str, _Found]) -> None:
+    if record.sealed is not None:
+        runs.pop(record.sealed, None)
+    elif record.span is not None and record.seq is not None:
+        trace_id = record.span.trace_id
+        found = runs.get(trace_id)
+        if found is None:
+            found = runs[trace_id] = _Found(trace_id)
+        found.add(record.seq, record.span)
+
+
+def _sealed_already(folder: Path, runs: dict[str, _Found]) -> set[str]:
+    """Find the runs that the newest sealed files hold already."""
+    there: set[str] = set()
+    if not runs:
+        return there
+    starts = {
+        found.trace_id: format_time(found.run().start_ns) for found in runs.values()
+    }
+    for entry in newest_entries(folder):
+        if starts.get(entry.trace_id) == entry.head.started_at:
+            there.add(entry.trace_id)
+            if len(there) == len(runs):
+                break
+    return there
+
+
+def _journals(folder: Path) -> list[list[Path]]:
+    """List the journals, each the list of its segments in order."""
+    journals: dict[str, list[tuple[int, Path]]] = {}
+    for path in layout.segments(folder):
+        match = _SEGMENT.fullmatch(path.name)
+        name, number = (
+            (match["journal"], int(match["number"])) if match else (path.name, 0)
+        )
+        journals.setdefault(name, []).append((number, path))
+    return [
+        [path for _, path in sorted(parts)] for _, parts in sorted(journals.items())
+    ]
+
+
+@contextlib.contextmanager
+def _taken(paths: list[Path]) -> Iterator[list[tuple[Path, int]] | None]:
+    """Open and lock the segments of a journal; None if its owner lives."""
+    files: list[tuple[Path, int]] = []
+    try:
+        for path in paths:
+            try:
+                file = os.open(path, _FLAGS)
+            except FileNotFoundError:
+                continue  # recovered by another meanwhile
+            files.append((path, file))
+            if not stat.S_ISREG(os.fstat(file).st_mode):
+                raise OSError(errno.EINVAL, "not a regular file", str(path))
+        yield files if files and all(_is_dead(file) for _, file in files) else None
+    finally:
+        for _, file in files:
+            os.close(file)
+
+
+def _is_dead(file: int) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        # A forked child may hold the lock of a parent that is gone.
+        return not _owner_lives(file)
+    # Removed between opening and locking: another has recovered it.
+    return os.fstat(file).st_nlink > 0
+
+
+def _owner_lives(file: int) -> bool:
+    first = next(lines_of(file, os.fstat(file).st_size), b"")
+    try:
+        header = decode(first).journal
+    except DocumentError:
+        return True
+    if header is None:
+        return True
+    return owner.lives(header.pid, header.boot_id, header.process_start)
+
+
+def _remove_leftovers(folder: Path) -> None:
+    for path in layout.leftovers(folder):
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime > _LEFTOVER_SECONDS:
+                path.unlink()

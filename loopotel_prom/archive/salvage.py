@@ -1,0 +1,84 @@
+"""What can be had from a journal's damaged line, and where the rest of it goes."""
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from loopotel_prom.archive.record import Record, decode
+from loopotel_prom.errors import DocumentError
+
+_START = re.compile(rb'\{"(?:seq|sealed|journal)":')
+_END = re.compile(rb'(?<=,"crc":"[0-9a-f]{8}"\})')
+# Of a record that was cut in the middle of its write.
+_TORN = re.compile(rb'\{("|$)')
+# A line of garbage may hold any number of starts.
+_TRIES = 64
+
+
+def whole_records(line: bytes) -> Iterator[Record]:
+    """Yield the records that stand whole within a line that is none itself."""
+    for part in _END.split(line):
+        starts = [match.start() for match in _START.finditer(part)]
+        for start in starts[:_TRIES]:
+            try:
+                yield decode(part[start:])
+            except DocumentError:
+                continue
+            break
+
+
+def is_torn(line: bytes) -> bool:
+    """Tell whether a last line without an ending is the start of a record."""
+    return _TORN.match(line) is not None
+
+
+class Quarantine:
+    """
+    A file of damaged lines, as they were found; made with the first of them.
+
+    Args:
+        path: Where it is to be.
+
+    Attributes:
+        lines: How many.
+        size_bytes: What they hold.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: int | None = None
+        self.lines = 0
+        self.size_bytes = 0
+
+    def add(self, line: bytes) -> None:
+        """
+        Put a line aside.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        if self._file is None:
+            self._path.parent.mkdir(mode=0o700, exist_ok=True)
+            # A recovery that was killed begins again.
+            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+            self._file = os.open(self._path, flags, 0o600)
+        rest = memoryview(line + b"\n")
+        while rest:
+            rest = rest[os.write(self._file, rest) :]
+        self.lines += 1
+        self.size_bytes += len(line)
+
+    def close(self) -> None:
+        """
+        Bring it to the disk.
+
+        Raises:
+            OSError: It may not be there.
+        """
+        if self._file is not None:
+            file, self._file = self._file, None
+            try:
+                os.fsync(file)
+            finally:
+                os.close(file)

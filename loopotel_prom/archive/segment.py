@@ -1,0 +1,120 @@
+"""One segment of a journal: a file that is open, locked and appended to."""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from loopotel_prom.archive import layout
+from loopotel_prom.archive.record import Header, encode_header
+
+_CHUNK_BYTES = 1024 * 1024
+_FLAGS = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Segment:
+    """
+    A file of records, made new, owned until it is closed.
+
+    Not thread-safe; reading is, beside appending.
+
+    Attributes:
+        path: Where it was made.
+        size_bytes: Up to here it holds whole lines.
+        runs: The runs with records in it that are not marked as sealed.
+        usable: False once it could not be brought back to whole lines.
+        is_synced: All that is in it has been synced.
+
+    Raises:
+        OSError: It cannot be made.
+    """
+
+    def __init__(self, path: Path, header: Header) -> None:
+        self.path = path
+        self.size_bytes = 0
+        self.runs: set[str] = set()
+        self.usable = True
+        self.is_synced = True
+        # Locked before it has its name: else recovery could take it first.
+        unfinished = path.with_name(path.name + layout.UNFINISHED)
+        self._file = os.open(unfinished, _FLAGS, 0o600)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self.append(encode_header(header))
+            os.rename(unfinished, path)  # noqa: PTH104 - as the calls around it
+        except BaseException:
+            os.close(self._file)
+            unfinished.unlink(missing_ok=True)
+            raise
+
+    def append(self, line: bytes) -> None:
+        """
+        Add lines, ending included; on return they outlive this process.
+
+        Raises:
+            OSError: The write failed; the file is as it was before, or not
+                `usable` any more.
+        """
+        try:
+            written = os.write(self._file, line)
+            while written < len(line):
+                # A disk that fills up, or a limit, cuts a write short first.
+                written += os.write(self._file, line[written:])
+        except BaseException:
+            self._cut()
+            raise
+        self.size_bytes += written
+
+    def descriptor(self) -> int:
+        """Give a descriptor of its own to whoever syncs it; to be closed."""
+        return os.dup(self._file)
+
+    def is_in_place(self) -> bool:
+        """Tell whether the file is still where it was made."""
+        try:
+            there = self.path.lstat()
+        except OSError:
+            return False
+        return os.path.samestat(there, os.fstat(self._file))
+
+    def lines(self) -> Iterator[bytes]:
+        """Yield the lines so far, without their endings, the header's too."""
+        return lines_of(self._file, self.size_bytes)
+
+    def close(self, *, remove: bool = False) -> None:
+        """Let go of the file, or remove it; once."""
+        if remove and self.is_in_place():
+            self.path.unlink(missing_ok=True)
+        os.close(self._file)
+        self.usable = False
+
+    def _cut(self) -> None:
+        try:
+            os.ftruncate(self._file, self.size_bytes)
+        except OSError:
+            # What is torn stays; recovery passes over it.
+            self.usable = False
+
+
+def lines_of(file: int, size_bytes: int) -> Iterator[bytes]:
+    """
+    Yield the lines in the first bytes of a file, without their endings.
+
+    Reads by position, so that others may use the descriptor. What follows the
+    last ending is a line too.
+    """
+    rest = b""
+    offset = 0
+    while offset < size_bytes:
+        chunk = os.pread(file, min(_CHUNK_BYTES, size_bytes - offset), offset)
+        if not chunk:
+            break
+        offset += len(chunk)
+        first, *others = chunk.split(b"\n")
+        rest += first
+        if others:
+            yield rest
+            rest = others.pop()
+            yield from others
+    if rest:
+        yield rest

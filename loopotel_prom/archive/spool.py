@@ -1,0 +1,259 @@
+"""
+The spool: takes the records of this process's runs, whatever the disk does.
+
+Records go into the journal; while that fails, or is slow, into the backlog, from
+where `drain` moves them on.
+"""
+
+import contextlib
+import errno
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+
+from loopotel_prom.archive.backlog import Backlog
+from loopotel_prom.archive.journal import SEGMENT_BYTES, Journal
+from loopotel_prom.archive.record import decode
+from loopotel_prom.errors import DocumentError
+from loopotel_prom.health import ArchiveHealth
+from loopotel_prom.span import ChildSpan, RunSpan
+
+# Longer than a write takes on any disk that is well.
+_SLOW_NS = 50_000_000
+_STALLED_NS = 500_000_000
+_SLOW_IN_A_ROW = 3
+# Behind a thread that hangs in a write, no other thread waits for longer.
+_PATIENCE_SECONDS = 0.25
+# With these the segment itself is well.
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_sync_file = getattr(os, "fdatasync", os.fsync)
+
+
+class Spool:
+    """
+    The journal with the backlog in front of it. Thread-safe.
+
+    Args:
+        folder: The archive's folder.
+        health: Where bytes, losses and the state are noted.
+        segment_bytes: The size of a full segment.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        health: ArchiveHealth,
+        *,
+        segment_bytes: int = SEGMENT_BYTES,
+    ) -> None:
+        self._path = str(folder)
+        self._health = health
+        self._journal = Journal(folder, segment_bytes=segment_bytes)
+        self._make_locks()
+
+    def _make_locks(self) -> None:
+        self._backlog = Backlog()
+        # Re-entrant, both: a signal handler may report while a report is under way.
+        self._lock = threading.RLock()
+        self._sync_lock = threading.RLock()
+        self._is_writing = False
+        self._is_detached = False
+        self._slow_in_a_row = 0
+        self._must_rewrite = False
+        self._lost: Counter[str] = Counter()
+
+    def write(self, trace_id: str, line: bytes) -> bool:
+        """
+        Take a record; True if it is in the journal, and so outlives the process.
+
+        Never raises, and never waits long.
+        """
+        if self._is_detached or not self._lock.acquire(timeout=_PATIENCE_SECONDS):
+            self._keep(trace_id, line)
+            return False
+        try:
+            # Behind others of its run; or a signal handler's, in a write's middle.
+            if self._backlog or self._is_writing:
+                self._keep(trace_id, line)
+                return False
+            return self._append(trace_id, line)
+        finally:
+            self._lock.release()
+
+    def drain(self) -> bool:
+        """Move the backlog into the journal; True if all of it is there."""
+        while True:
+            with self._lock:
+                if self._is_writing:
+                    return False
+                item = self._backlog.first()
+                if item is None:
+                    self._heal()
+                    return not self._is_detached
+                if not self._append(*item, retry=True):
+                    return False
+                self._backlog.remove(item)
+                self._health.backlog_spans = len(self._backlog)
+
+    def commit(self) -> None:
+        """Return when all that the journal has taken so far is on disk."""
+        appended = self._journal.appended
+        # Whoever waits here is served by the sync of the one before.
+        with self._sync_lock:
+            if self._journal.synced < appended:
+                self.sync()
+
+    def is_synced(self) -> bool:
+        """Tell whether nothing waits for a sync."""
+        return self._journal.synced >= self._journal.appended
+
+    def sync(self) -> None:
+        """Bring the journal to the disk. Never raises."""
+        with self._sync_lock:
+            if not self._must_rewrite and self._try_to_sync():
+                return
+            # The pages may be gone, and a second sync would say nothing of it.
+            with self._lock:
+                try:
+                    self._journal.rewrite_unsynced()
+                except OSError as error:
+                    self._fail(error)
+                    return
+            self._must_rewrite = not self._try_to_sync()
+
+    def spans(self, trace_id: str) -> Iterator[ChildSpan]:
+        """Yield the spans of a run that is not marked, in the order of their ends."""
+        with self._lock:
+            starts = self._journal.lines(trace_id)
+            lines = self._journal.lines(trace_id)
+            waiting = self._backlog.of(trace_id)
+        # A trace id may have been used before.
+        begun = sum(line.startswith(b'{"seq":0,') for line in starts)
+        latest = -1
+        for line in chain(lines, waiting):
+            if line.startswith(b'{"seq":0,'):
+                begun -= 1
+            if begun > 0:
+                continue
+            with contextlib.suppress(DocumentError):
+                record = decode(line)
+                span, seq = record.span, record.seq
+                if span is None or seq is None or seq <= latest:
+                    continue  # written again after a sync that failed
+                latest = seq
+                if not isinstance(span, RunSpan):
+                    yield span
+
+    def lost(self, trace_id: str) -> int:
+        """Give how many records of a run have been lost, and forget it."""
+        return self._lost.pop(trace_id, 0)
+
+    def mark(self, trace_ids: list[str]) -> None:
+        """Note that the documents of these runs are on disk. Never raises."""
+        with self._lock, contextlib.suppress(OSError):
+            self._journal.mark(trace_ids)
+        with self._lock, contextlib.suppress(OSError):
+            self._journal.reap()
+
+    def restore(self) -> None:
+        """See that the journal is in its place, else write it anew there."""
+        with self._lock:
+            if self._is_writing or self._journal.is_in_place():
+                return
+            try:
+                self._journal.restore()
+            except OSError as error:
+                self._fail(error)
+
+    def is_degraded(self) -> bool:
+        """Tell whether records are kept in memory only, for now."""
+        return self._is_detached or bool(self._backlog)
+
+    def close(self) -> None:
+        """Remove the segments that nothing needs any more. Never raises."""
+        with self._lock, contextlib.suppress(OSError):
+            self._journal.reap(closing=True)
+
+    def after_fork(self) -> None:
+        """Leave it all to the parent, in a forked child."""
+        self._make_locks()
+        self._journal.abandon()
+
+    # Called with the lock held, but for _keep.
+
+    def _append(self, trace_id: str, line: bytes, *, retry: bool = False) -> bool:
+        """Append to the journal, or keep it; True if it is in the journal."""
+        self._is_writing = True
+        begin_ns = time.monotonic_ns()
+        try:
+            self._journal.append(trace_id, line)
+        except OSError as error:
+            if not retry:
+                self._keep(trace_id, line)
+            self._fail(error)
+            return False
+        finally:
+            self._is_writing = False
+        took_ns = time.monotonic_ns() - begin_ns
+        self._health.journal_bytes += len(line)
+        self._health.unsynced()
+        if took_ns > _SLOW_NS:
+            self._judge(took_ns)
+        else:
+            self._slow_in_a_row = 0
+        return True
+
+    def _judge(self, took_ns: int) -> None:
+        """Take the disk out of the callers' way if it was the disk that was slow."""
+        begin_ns = time.monotonic_ns()
+        time.sleep(0)
+        # To come back from doing nothing took as long: it is the other threads.
+        if time.monotonic_ns() - begin_ns > took_ns // 4:
+            return
+        self._slow_in_a_row += 1
+        if took_ns > _STALLED_NS or self._slow_in_a_row >= _SLOW_IN_A_ROW:
+            self._is_detached = True
+            reason = f"a write took {took_ns / 1e6:.0f} ms"
+            self._health.degrade(self._path, reason)
+
+    def _keep(self, trace_id: str, line: bytes) -> None:
+        for gone in self._backlog.add(trace_id, line):
+            self._lost[gone] += 1
+            self._health.lost_spans += 1
+        self._health.backlog_spans = len(self._backlog)
+
+    def _fail(self, error: OSError) -> None:
+        self._is_detached = True
+        if error.errno not in _FULL:
+            self._journal.leave_segment()
+        self._health.degrade(self._path, error.strerror or str(error))
+
+    def _heal(self) -> None:
+        if self._is_detached and not self._slow_in_a_row and not self._must_rewrite:
+            self._is_detached = False
+            self._health.heal(self._path)
+
+    def _try_to_sync(self) -> bool:
+        files: list[int] = []
+        begin_ns = time.monotonic_ns()
+        try:
+            with self._lock:
+                appended, files = self._journal.sync_descriptors()
+            for file in files:
+                _sync_file(file)
+        except OSError as error:
+            self._health.sync_failed(self._path, error)
+            self._health.degrade(self._path, f"a sync failed: {error.strerror}")
+            self._is_detached = self._must_rewrite = True
+            return False
+        finally:
+            for file in files:
+                os.close(file)
+        with self._lock:
+            self._journal.note_synced(appended)
+        self._health.synced((time.monotonic_ns() - begin_ns) / 1e9)
+        return True

@@ -2,7 +2,7 @@
 Lines of a file or stream: plain, gzip or zstd, whole or damaged.
 
 Memory stays constant however long the input: what a caller is given is at
-most one line, and a line beyond the limit is never held.
+most one line, and a line that is longer than it wants to hold comes in pieces.
 """
 
 import gzip
@@ -12,10 +12,10 @@ import sys
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, BinaryIO, TypeAlias, cast
 
-from loopotel_prom.errors import ArchiveError
+from loopotel_prom.errors import ArchiveError, DocumentError
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -25,8 +25,11 @@ else:
 Source: TypeAlias = str | os.PathLike[str] | BinaryIO
 _Buffered: TypeAlias = "io.BufferedReader[Any]"
 
-# A trace of half a million spans; a line beyond it is no trace.
+# What is held in one: a trace of sixty thousand iterations.
 MAX_LINE_BYTES = 64 * 1024**2
+# What is read in pieces: fourteen million iterations. A line beyond it is no
+# trace, but what unpacks from a file made to fill a memory or an evening.
+MAX_DOCUMENT_BYTES = 16 * 1024**3
 
 _BUFFER_BYTES = 256 * 1024
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -61,6 +64,27 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
+class LongLine:
+    """
+    One line too long to be held. The first four attributes are as in `Line`.
+
+    Attributes:
+        pieces: Its bytes without the newline, in pieces of at most 256 KiB, to
+            be read once, before the next line is asked for; what is left then
+            is skipped. Raises a `DocumentError` where the line becomes longer
+            than the limit or its stream is torn, an `ArchiveError` where
+            reading fails.
+        whole: It is all there is: the input is one document.
+    """
+
+    file: str
+    number: int
+    offset: int
+    pieces: Iterator[bytes] = field(repr=False, compare=False)
+    whole: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class BadLine:
     """
     One line that could not be read; `fault` says why. The rest is as in `Line`.
@@ -74,25 +98,36 @@ class BadLine:
     fault: str
 
 
+Item: TypeAlias = Line | LongLine | BadLine
+
+
 def read_lines(
-    source: Source, *, max_line_bytes: int = MAX_LINE_BYTES
-) -> Iterator[Line | BadLine]:
+    source: Source,
+    *,
+    max_line_bytes: int = MAX_DOCUMENT_BYTES,
+    held_bytes: int = MAX_LINE_BYTES,
+) -> Iterator[Item]:
     """
     Read the lines that are not blank, one after the other.
 
-    Compression is told by the first bytes. A stream is read from where it
+    A line of more than `held_bytes` is a `LongLine`, one of more than
+    `max_line_bytes` is not read: it is a `BadLine` if that is the lesser of the
+    two. Compression is told by the first bytes. A stream is read from where it
     stands and left open. A last line without a line ending is a line.
 
     Raises:
         ArchiveError: The source cannot be opened, or reading it failed.
     """
-    with _opened(source, max_line_bytes) as reader:
+    with _opened(source, max_line_bytes, held_bytes) as reader:
         yield from reader.guard(reader.lines())
 
 
 def read_documents(
-    source: Source, *, max_document_bytes: int = MAX_LINE_BYTES
-) -> Iterator[Line | BadLine]:
+    source: Source,
+    *,
+    max_document_bytes: int = MAX_DOCUMENT_BYTES,
+    held_bytes: int = MAX_LINE_BYTES,
+) -> Iterator[Item]:
     """
     Read documents: one a line, or the whole input as one.
 
@@ -103,23 +138,26 @@ def read_documents(
     Raises:
         ArchiveError: The source cannot be opened, or reading it failed.
     """
-    with _opened(source, max_document_bytes) as reader:
+    with _opened(source, max_document_bytes, held_bytes) as reader:
         name = reader.file.removesuffix(".gz").removesuffix(".zst")
         whole = name.endswith(".json")
         yield from reader.guard(reader.whole() if whole else reader.sniffed())
 
 
 def read_whole(
-    source: Source, *, max_bytes: int = MAX_LINE_BYTES
-) -> Line | BadLine | None:
+    source: Source,
+    *,
+    max_bytes: int = MAX_DOCUMENT_BYTES,
+    held_bytes: int = MAX_LINE_BYTES,
+) -> Iterator[Item]:
     """
-    Read all of the source as one document; None if it is blank.
+    Read all of the source as one document; nothing if it is blank.
 
     Raises:
         ArchiveError: The source cannot be opened, or reading it failed.
     """
-    with _opened(source, max_bytes) as reader:
-        return next(reader.guard(reader.whole()), None)
+    with _opened(source, max_bytes, held_bytes) as reader:
+        yield from reader.guard(reader.whole())
 
 
 class _TornError(Exception):
@@ -129,41 +167,48 @@ class _TornError(Exception):
 class _Reader:
     """One open input, and where reading stands in it."""
 
-    def __init__(self, file: str, stream: _Buffered, limit: int) -> None:
+    def __init__(self, file: str, stream: _Buffered, limit: int, held: int) -> None:
         self.file = file
         self._limit = limit
+        self._held = min(held, limit)
         self._number = 1
-        self._offset = 0
+        self._offset = 0  # where the line starts
+        self._read = 0  # where reading stands, in or after it
+        self._torn = False  # and the caller has been told
         self._format = "plain"
         self._stream: io.BufferedIOBase = stream
-        magic = self._take(stream.peek, 4)
+        magic = self._try(stream.peek, 4)
         if magic.startswith(_GZIP_MAGIC):
             self._format, self._stream = "gzip", gzip.GzipFile(fileobj=stream)
         elif magic.startswith(_ZSTD_MAGIC):
             self._format, self._stream = "zstd", zstd.ZstdFile(stream)
 
-    def guard(self, items: Iterator[Line | BadLine]) -> Iterator[Line | BadLine]:
+    def guard(self, items: Iterator[Item]) -> Iterator[Item]:
         """Pass the items on; a torn stream becomes the last of them."""
         try:
             yield from items
         except _TornError as error:
             yield self._bad(str(error))
 
-    def lines(self) -> Iterator[Line | BadLine]:
+    def lines(self) -> Iterator[Item]:
         """Yield the lines one by one."""
-        while data := self._take(self._stream.readline, self._limit + 1):
-            size = len(data)
-            if size > self._limit and not data.endswith(b"\n"):
-                del data  # not to be held while the rest is skipped
-                yield self._bad(f"longer than {self._limit} bytes")
-                size += self._skip_line()
+        while data := self._take(self._stream.readline, self._held + 1):
+            if len(data) > self._held and not data.endswith(b"\n"):
+                rest = self._rest_of_line()
+                item = self._too_long(data, rest, "longer")
+                del data  # not to be held while the rest is read
+                yield item
+                if self._torn:
+                    return
+                for _ in rest:
+                    pass  # skips what the caller has left
             elif data.strip():
                 data = data.rstrip(b"\r\n")
                 yield Line(self.file, self._number, self._offset, data)
             self._number += 1
-            self._offset += size
+            self._offset = self._read
 
-    def sniffed(self) -> Iterator[Line | BadLine]:
+    def sniffed(self) -> Iterator[Item]:
         """Yield lines, or the whole as one where its first line is a brace."""
         first = True
         for line in self.lines():
@@ -173,28 +218,64 @@ class _Reader:
             yield line
             first = False
 
-    def whole(self, head: bytes = b"") -> Iterator[Line | BadLine]:
+    def whole(self, head: bytes = b"") -> Iterator[Item]:
         """Yield what is left, after `head`, as one; nothing if it is blank."""
-        room = self._limit - len(head)
-        rest = self._take(self._stream.read, max(room, 0) + 1)
-        if len(rest) > room:
-            yield self._bad(f"a document longer than {self._limit} bytes")
-        elif data := (head + rest).rstrip():
+        room = max(self._held - len(head), 0)
+        data = head + self._take(self._stream.read, room + 1)
+        if len(data) > self._held:
+            item = self._too_long(data, self._rest(), "a document longer", whole=True)
+            del data  # as above
+            yield item
+        elif data := data.rstrip():
             yield Line(self.file, self._number, self._offset, data, whole=True)
 
     def _bad(self, fault: str) -> BadLine:
         return BadLine(self.file, self._number, self._offset, fault)
 
-    def _skip_line(self) -> int:
-        """Read to the end of the line, a piece at a time; return its bytes."""
-        size = 0
+    def _too_long(
+        self, head: bytes, rest: Iterator[bytes], what: str, *, whole: bool = False
+    ) -> LongLine | BadLine:
+        """Make an item of what is too long to be held."""
+        fault = f"{what} than {self._limit} bytes"
+        if self._held == self._limit:
+            return self._bad(fault)
+        pieces = self._pieces(head, rest, fault)
+        return LongLine(self.file, self._number, self._offset, pieces, whole)
+
+    def _pieces(
+        self, head: bytes, rest: Iterator[bytes], fault: str
+    ) -> Iterator[bytes]:
+        """Yield what has been read and what is left, as far as it may be read."""
+        size = len(head)
+        for begin in range(0, size, _BUFFER_BYTES):
+            yield head[begin : begin + _BUFFER_BYTES]
+        del head
+        try:
+            for piece in rest:
+                size += len(piece)
+                if size > self._limit:
+                    raise DocumentError(fault)
+                yield piece
+        except _TornError as error:
+            self._torn = True
+            raise DocumentError(str(error), offset=size) from error
+
+    def _rest_of_line(self) -> Iterator[bytes]:
         while piece := self._take(self._stream.readline, _BUFFER_BYTES):
-            size += len(piece)
+            yield piece.removesuffix(b"\n")
             if piece.endswith(b"\n"):
-                break
-        return size
+                return
+
+    def _rest(self) -> Iterator[bytes]:
+        while piece := self._take(self._stream.read, _BUFFER_BYTES):
+            yield piece
 
     def _take(self, read: Callable[[int], bytes], size: int) -> bytes:
+        data = self._try(read, size)
+        self._read += len(data)
+        return data
+
+    def _try(self, read: Callable[[int], bytes], size: int) -> bytes:
         try:
             return read(size)
         except EOFError as error:
@@ -206,19 +287,19 @@ class _Reader:
 
 
 @contextmanager
-def _opened(source: Source, limit: int) -> Iterator[_Reader]:
+def _opened(source: Source, limit: int, held: int) -> Iterator[_Reader]:
     if isinstance(source, str | os.PathLike):
         with _open(os.fspath(source)) as file:
-            yield _Reader(os.fspath(source), file, limit)
+            yield _Reader(os.fspath(source), file, limit, held)
         return
     name = str(getattr(source, "name", "<stream>"))
     if isinstance(source, io.BufferedReader):
-        yield _Reader(name, source, limit)
+        yield _Reader(name, source, limit, held)
         return
     # Only a buffered reader can peek. Detached, as the stream is not ours.
     buffered = io.BufferedReader(cast("io.RawIOBase", source), _BUFFER_BYTES)
     try:
-        yield _Reader(name, buffered, limit)
+        yield _Reader(name, buffered, limit, held)
     finally:
         buffered.detach()
 

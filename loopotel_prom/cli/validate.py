@@ -10,7 +10,7 @@ from typing import Annotated, BinaryIO, TextIO
 
 import typer
 
-from loopotel_prom.archive.lines import MAX_LINE_BYTES
+from loopotel_prom.archive.lines import MAX_DOCUMENT_BYTES
 from loopotel_prom.errors import ArchiveError
 from loopotel_prom.validate import Verdict, validate_documents
 
@@ -32,9 +32,11 @@ def validate(
     max_line_bytes: Annotated[
         int,
         typer.Option(
-            min=1, max=2**32, help="Report a document longer than this unread."
+            min=1,
+            max=2**40,
+            help="Report a document longer than this, unread beyond it.",
         ),
-    ] = MAX_LINE_BYTES,
+    ] = MAX_DOCUMENT_BYTES,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object a verdict.")
     ] = False,
@@ -45,8 +47,8 @@ def validate(
     """
     Judge LTF documents against the schema.
 
-    Reads any number of documents in constant memory and judges each of them,
-    whatever stands before it. Exits with 1 if one is invalid or cannot be read.
+    Reads any number of documents, however long, in constant memory and judges
+    each of them, whatever stands before it. Exits with 1 if one is invalid or cannot be read.
     """
     good = True
     # Verdicts that scroll by would garble a bar on the same terminal.

@@ -1,6 +1,6 @@
 """LoopNet trajectories from LTF documents."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from loopotel_prom import semconv
@@ -14,12 +14,22 @@ def trajectory_from_trace(trace: Mapping[str, Any]) -> list[dict[str, Any]]:
     A cost or latency that the trace does not know is left out of its step: the
     record format has no null, and unknown is not 0.
     """
-    steps: list[dict[str, Any]] = []
-    for span in _list(trace.get("spans")):
+    found = steps(_list(trace.get("spans")))
+    return sorted(found, key=lambda step: step["iteration"])
+
+
+def steps(spans: Iterable[object]) -> Iterator[dict[str, Any]]:
+    """
+    Give the steps of a run one by one, in the order of its spans.
+
+    Takes the raw spans of a document; one of another kind, or no object, is
+    passed over. An iteration without a number has that of its position.
+    """
+    position = 0
+    for span in spans:
         if isinstance(span, Mapping) and span.get("kind") == "iteration":
-            steps.append(_step(span, len(steps) + 1))
-    steps.sort(key=lambda step: step["iteration"])
-    return steps
+            position += 1
+            yield _step(span, position)
 
 
 def _step(span: Mapping[str, Any], position: int) -> dict[str, Any]:

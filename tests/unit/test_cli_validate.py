@@ -118,7 +118,7 @@ def test_a_path_without_documents_is_one_line_and_no_end(
 
 
 def test_a_huge_line_takes_little_memory(tmp_path: Path, write: Write) -> None:
-    """A line of 120 MB between good ones is reported, never held."""
+    """A line of 120 MB of no document between good ones is skipped."""
     write("t.jsonl", GOOD + b"\n")
     with (tmp_path / "t.jsonl").open("ab") as file:
         file.truncate(len(GOOD) + 120_000_000)  # a hole: no disk is written
@@ -139,8 +139,8 @@ def test_a_huge_line_takes_little_memory(tmp_path: Path, write: Write) -> None:
     )
     *verdicts, peak = done.stdout.splitlines()
     assert verdicts == ["VALID: t.jsonl#1", "VALID: t.jsonl#3"]
-    assert done.stderr.endswith("): longer than 67108864 bytes\n")
-    assert int(peak) * (1 if sys.platform == "darwin" else 1024) < 300_000_000
+    assert done.stderr.endswith("): not JSON: expecting value, at byte 0 of it\n")
+    assert int(peak) * (1 if sys.platform == "darwin" else 1024) < 100_000_000
 
 
 def test_standard_input_is_read_by_lines(validate: Run) -> None:

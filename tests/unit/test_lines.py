@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 from loopotel_prom.archive.lines import (
     BadLine,
     Line,
+    LongLine,
     read_documents,
     read_lines,
     read_whole,
     zstd,
 )
-from loopotel_prom.errors import ArchiveError
+from loopotel_prom.errors import ArchiveError, DocumentError
 
 
 def _zstd(data: bytes) -> bytes:
@@ -216,6 +217,86 @@ def test_whole_reads_any_source_as_one(tmp_path: Path) -> None:
     """The suffix is not asked; a blank source gives nothing."""
     path = tmp_path / "trace.txt"
     path.write_bytes(b"one\ntwo\n")
-    line = read_whole(path)
+    (line,) = read_whole(path)
     assert line == Line(str(path), 1, 0, b"one\ntwo", whole=True)
-    assert read_whole(io.BytesIO(b" \n\n")) is None
+    assert list(read_whole(io.BytesIO(b" \n\n"))) == []
+
+
+@packings
+def test_a_line_too_long_to_hold_comes_in_pieces(
+    pack: Callable[[bytes], bytes],
+) -> None:
+    """They are the line without its newline; its neighbours are as ever."""
+    long = _noise(700_000)
+    data = b"one\n" + long + b"\nthree\n" + long
+    kinds, sizes = [], []
+    for item in read_lines(io.BytesIO(pack(data)), held_bytes=1000):
+        kinds.append((type(item), item.number, item.offset))
+        if isinstance(item, LongLine):
+            pieces = list(item.pieces)
+            sizes.append(max(map(len, pieces)))
+            assert b"".join(pieces) == long
+    assert kinds == [
+        (Line, 1, 0),
+        (LongLine, 2, 4),
+        (Line, 3, 700_005),
+        (LongLine, 4, 700_011),
+    ]
+    assert max(sizes) == 256 * 1024
+
+
+@packings
+@pytest.mark.parametrize("pieces", (0, 1, 2))
+def test_what_is_left_of_a_long_line_is_skipped(
+    pack: Callable[[bytes], bytes], pieces: int
+) -> None:
+    """Whatever its consumer has read of it, the next line is the next."""
+    data = _noise(700_000) + b"\ntwo"
+    lines = read_lines(io.BytesIO(pack(data)), held_bytes=1000)
+    long = next(lines)
+    assert isinstance(long, LongLine)
+    for _ in range(pieces):
+        next(long.pieces)
+    assert list(lines) == [Line("<stream>", 2, 700_001, b"two")]
+
+
+def test_a_long_line_that_exceeds_the_limit_is_left() -> None:
+    """Not one byte beyond the limit is given; the next line is."""
+    data = b"x" * 2_000_000 + b"\ntwo"
+    lines = read_lines(io.BytesIO(data), held_bytes=10, max_line_bytes=1_000_000)
+    long = next(lines)
+    assert isinstance(long, LongLine)
+    size = 0
+    with pytest.raises(DocumentError, match="^longer than 1000000 bytes$"):
+        for piece in long.pieces:
+            size += len(piece)
+    assert size <= 1_000_000
+    assert list(lines) == [Line("<stream>", 2, 2_000_001, b"two")]
+
+
+@pytest.mark.parametrize("name", ("gzip", "zstd"))
+def test_a_tear_in_a_long_line_is_told_once(name: str) -> None:
+    """Its consumer is told, or the next item tells; nothing follows."""
+    torn = PACKERS[name](_noise(1_000_000))[:-9]
+    fault = f"the {name} stream ends here, torn"
+    for read in (True, False):
+        lines = read_lines(io.BytesIO(torn), held_bytes=10)
+        long = next(lines)
+        assert isinstance(long, LongLine)
+        if read:
+            with pytest.raises(DocumentError, match=fault):
+                list(long.pieces)
+        left = [] if read else [BadLine("<stream>", 1, 0, fault)]
+        assert list(lines) == left
+
+
+@packings
+def test_a_whole_document_comes_in_pieces_too(pack: Callable[[bytes], bytes]) -> None:
+    """Pretty-printed, its newlines are a part of it."""
+    data = b"\n{\n" + b" " * 600_000 + b"\n}\n"
+    (long,) = [
+        (item.number, item.offset, b"".join(item.pieces), item.whole)
+        for item in read_documents(io.BytesIO(pack(data)), held_bytes=10)
+        if isinstance(item, LongLine)
+    ]
+    assert long == (2, 1, data[1:], True)

@@ -43,10 +43,14 @@ class ArchiveError(LoopotelError, OSError):
     Attributes:
         path: The file or folder concerned.
         hint: What to do next, one sentence.
+        errno: The system's number for the cause; None where it has none.
     """
 
-    def __init__(self, message: str, *, path: str, hint: str) -> None:
+    def __init__(
+        self, message: str, *, path: str, hint: str, errno: int | None = None
+    ) -> None:
         super().__init__(f"{path}: {message}; {hint}")
+        self.errno = errno
         self.path = path
         self.hint = hint
 

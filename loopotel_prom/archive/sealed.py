@@ -1,42 +1,30 @@
 """The sealed file: one LTF document a line, appended whole under a lock."""
 
+import errno
 import fcntl
 import os
-import stat
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 
+from loopotel_prom.archive import failpoint, layout
+from loopotel_prom.archive.locked import (
+    KeptFile,
+    LockedFile,
+    make_folder,
+    sync_folder,
+)
 from loopotel_prom.errors import ArchiveError
 
-_CLOEXEC = os.O_CLOEXEC
 # An append takes microseconds; who holds the lock this long has stopped.
 LOCK_SECONDS = 5.0
-_POLL_SECONDS = 0.001
+# Nobody is to wait for the lock while more than this is written.
+LONG_BYTES = 16 * 1024**2
 
-
-class _Held(threading.local):
-    """The files that this thread is appending to."""
-
-    def __init__(self) -> None:
-        self.paths: set[Path] = set()
-
-
-_held = _Held()
-
-# Open lock files of this process. A lock belongs to all who have the file open, so
-# a child forked during an append would hold it for as long as it lives.
-_locks: set[int] = set()
-
-
-def _after_fork() -> None:
-    while _locks:
-        os.close(_locks.pop())
-
-
-os.register_at_fork(after_in_child=_after_fork)
+_HINT = "check its folder, the space on its disk and its permissions"
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class SealedFile:
@@ -45,34 +33,119 @@ class SealedFile:
 
     A line is written whole while a lock file beside it (``NAME.lock``, never
     removed) is held. A line that a dead writer left torn is closed off first, so
-    that it spoils no other; a write that fails is taken back.
+    that it spoils no other; a write that fails is taken back. A link, or anything
+    else that is no regular file, is refused in the place of either.
 
-    Thread-safe. Nothing is kept open between two appends, and a child forked
-    during one does not hold the lock.
+    Thread-safe; fit for fork. Two descriptors stay open until `close`.
+
+    With a limit it is an archive's: a file beyond one of them is renamed to a name
+    of its own after an append (`layout.rotated_name`), and a document of more than
+    16 MiB gets such a file to itself.
+
+    Args:
+        path: The file; it and its folder are made when first needed.
+        rotate_bytes: Rotate a file that is larger; None: never for that.
+        rotate_seconds: Rotate a file that was begun longer ago. When that was is
+            the time of change of the lock file, so it survives a restart.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        rotate_bytes: int | None = None,
+        rotate_seconds: float | None = None,
+    ) -> None:
         self.path = path
-        self._lock_path = path.with_name(path.name + ".lock")
+        self._rotate_bytes = rotate_bytes
+        self._rotate_seconds = rotate_seconds
+        self._rotates = rotate_bytes is not None or rotate_seconds is not None
+        self._file = LockedFile.of(path)
 
-    def append(self, line: bytes) -> None:
+    def append(
+        self, line: bytes, *, sync: bool = False, lock_seconds: float = LOCK_SECONDS
+    ) -> None:
         """
         Add one line; `line` itself holds no newline.
 
-        On return the line outlives this process.
+        On return the line outlives this process; with `sync`, power loss.
 
         Raises:
-            ArchiveError: The write failed; the file is as it was before.
+            ArchiveError: The write failed, and the file is as it was before. Or,
+                with `sync`, the line is written and not known to be on disk. In
+                either case it is to be appended again; the second, as with the
+                method `sync`, concerns lines before it too. `errno` is the
+                system's; ETIMEDOUT if the lock could not be had.
         """
-        if self.path in _held.paths:
-            # A signal handler, inside an append of this very thread.
-            raise self._error("this thread is appending already")
+        if len(line) > LONG_BYTES:
+            self._append_long((line,), sync=sync, lock_seconds=lock_seconds)
+        else:
+            self._append((line + b"\n",), sync=sync, lock_seconds=lock_seconds)
+
+    def append_pieces(
+        self,
+        pieces: Iterable[bytes],
+        *,
+        sync: bool = False,
+        lock_seconds: float = LOCK_SECONDS,
+    ) -> None:
+        """
+        Add one line, given in pieces; no more than 16 MiB of it are held.
+
+        Without a limit, what is longer is written under the lock as it comes.
+
+        Raises:
+            ArchiveError: As `append`.
+            Exception: What the pieces raised; the file is as it was before.
+        """
+        rest = iter(pieces)
+        head, size = _head(rest)
+        if size > LONG_BYTES:
+            self._append_long(chain(head, rest), sync=sync, lock_seconds=lock_seconds)
+        else:
+            self.append(b"".join(head), sync=sync, lock_seconds=lock_seconds)
+
+    def sync(self) -> None:
+        """
+        Bring to the disk all that this process has appended; holds up no append.
+
+        Raises:
+            ArchiveError: What was appended since the last good sync is not known
+                to be on disk, and is to be appended again. With a limit, the file
+                was rotated away: a sync that failed is not repeated and believed.
+        """
+        kept = self._file.kept
         try:
-            self.prepare()
-            with self._locked(), self._opened() as file:
-                _append(file, line + b"\n")
+            if kept and kept.is_dirty:
+                self._sync(kept)
+            # After it: a file that was switched meanwhile has left it here.
+            failure, self._file.failure = self._file.failure, None
+            if failure:
+                raise failure
         except OSError as error:
-            raise self._error(error.strerror or str(error)) from error
+            raise self._error("sync", error) from error
+
+    def rotate(self, *, lock_seconds: float = LOCK_SECONDS) -> bool:
+        """
+        Give the file a name of its own, now; False if it is empty or absent.
+
+        Raises:
+            ArchiveError: It cannot be renamed. Or it was, and is not known to be on
+                disk: as `sync`.
+        """
+        try:
+            if not self.path.exists():
+                return False
+            kept = self._file.acquire(lock_seconds)
+            try:
+                if not self._file.size:
+                    return False
+                self._rotate(kept)
+            finally:
+                self._file.release()
+        except OSError as error:
+            raise self._error("rotate", error) from error
+        return True
 
     def prepare(self) -> None:
         """
@@ -81,74 +154,180 @@ class SealedFile:
         Raises:
             OSError: Something else is in its place.
         """
-        folder = self.path.parent
-        if not folder.is_dir():
-            # Traces hold what agents were told; nobody else's business.
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if self.path.exists() and not self.path.is_file():
-            raise OSError(None, "not a regular file")
+        make_folder(self.path.parent)
+        if self.path.is_symlink() or (self.path.exists() and not self.path.is_file()):
+            raise OSError(errno.EINVAL, "not a regular file")
 
-    def _error(self, reason: str) -> ArchiveError:
+    def close(self) -> None:
+        """
+        Give the descriptors back; an append later opens the files anew.
+
+        Raises:
+            ArchiveError: Another thread has been appending for too long.
+        """
+        try:
+            self._file.close(LOCK_SECONDS)
+        except OSError as error:
+            raise self._error("close", error) from error
+
+    def _error(self, verb: str, error: OSError) -> ArchiveError:
         return ArchiveError(
-            f"cannot append: {reason}",
+            f"cannot {verb}: {error.strerror or error}",
             path=str(self.path),
-            hint="check its folder, the space on its disk and its permissions",
+            hint=_HINT,
+            errno=error.errno,
         )
 
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | _CLOEXEC
-        lock = os.open(self._lock_path, flags, 0o600)
-        _locks.add(lock)
-        _held.paths.add(self.path)
+    def _append(
+        self, pieces: Iterable[bytes], *, sync: bool, lock_seconds: float
+    ) -> None:
+        file = self._file
         try:
-            _wait_for(lock)
-            yield
-        finally:
-            _held.paths.discard(self.path)
-            # Not by closing: a child may have been forked before _locks knew of it.
-            fcntl.flock(lock, fcntl.LOCK_UN)
-            _locks.discard(lock)
-            os.close(lock)
+            kept = file.acquire(lock_seconds)
+            try:
+                failpoint.reach("append.locked")
+                self._write(kept, pieces)
+                failpoint.reach("append.written")
+                if sync:
+                    self._sync_held(kept)
+                if self._rotates and self._is_due():
+                    self._rotate_by_the_way(kept)
+            finally:
+                file.release()
+        except OSError as error:
+            raise self._error("append", error) from error
 
-    @contextmanager
-    def _opened(self) -> Iterator[int]:
-        # Non-blocking, so that a FIFO in the file's place is an error, no trap.
-        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK | _CLOEXEC
-        file = os.open(self.path, flags, 0o600)
+    def _write(self, kept: KeptFile, pieces: Iterable[bytes]) -> None:
+        size = self._file.size
+        if size == 0:
+            self._file.begin()
+        elif size != kept.end and os.pread(kept.fd, 1, size - 1) != b"\n":
+            pieces = chain((b"\n",), pieces)
+        end = size
         try:
-            if not stat.S_ISREG(os.fstat(file).st_mode):
-                raise OSError(None, "not a regular file")
-            yield file
-        finally:
-            os.close(file)
+            for piece in pieces:
+                end += _write_all(kept.fd, piece)
+        except BaseException:
+            # Where even that fails, the next one closes off what is torn.
+            with suppress(OSError):
+                os.ftruncate(kept.fd, size)
+            raise
+        self._file.size = kept.end = end
+        kept.written += 1
 
-
-def _wait_for(lock: int) -> None:
-    """Take the lock; a loop at its end must not wait for ever."""
-    deadline = time.monotonic() + LOCK_SECONDS
-    while True:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                raise OSError(
-                    None, f"another process has held the lock for {LOCK_SECONDS:g} s"
-                ) from None
-            time.sleep(_POLL_SECONDS)
-        else:
+    def _append_long(
+        self, pieces: Iterable[bytes], *, sync: bool, lock_seconds: float
+    ) -> None:
+        pieces = chain(pieces, (b"\n",))
+        if not self._rotates:
+            self._append(pieces, sync=sync, lock_seconds=lock_seconds)
             return
+        try:
+            make_folder(self.path.parent)
+            _write_apart(self.path.parent, pieces)
+        except OSError as error:
+            raise self._error("append", error) from error
+
+    def _is_due(self) -> bool:
+        size, age = self._rotate_bytes, self._rotate_seconds
+        if size is not None and self._file.size > size:
+            return True
+        return age is not None and time.time() - self._file.begun > age
+
+    def _rotate(self, kept: KeptFile) -> None:
+        """Rename the file that is held, whether or not it could be synced."""
+        try:
+            # First, so that what has a final name is complete.
+            kept.sync()
+        finally:
+            failpoint.reach("rotate.synced")
+            self.path.rename(_rotated(self.path.parent))
+            failpoint.reach("rotate.renamed")
+        sync_folder(self.path.parent)
+
+    def _rotate_by_the_way(self, kept: KeptFile) -> None:
+        """Rotate; the line is written already, so `sync` tells what failed."""
+        try:
+            self._rotate(kept)
+        except OSError as error:
+            # A file that cannot be renamed is none that could not be synced.
+            if kept.is_dirty:
+                self._file.failure = error
+
+    def _sync_held(self, kept: KeptFile) -> None:
+        try:
+            kept.sync()
+        except OSError:
+            if self._rotates:
+                with suppress(OSError):
+                    self._rotate(kept)
+            raise
+        failpoint.reach("append.synced")
+
+    def _sync(self, kept: KeptFile) -> None:
+        try:
+            kept.sync()
+        except OSError:
+            with suppress(OSError):
+                self._put_away(kept)
+            raise
+
+    def _put_away(self, bad: KeptFile) -> None:
+        """Rename a file that could not be synced, unless that is done."""
+        if not self._rotates:
+            return
+        kept = self._file.acquire(LOCK_SECONDS)
+        try:
+            if kept is bad:
+                self._rotate(kept)
+        finally:
+            self._file.release()
 
 
-def _append(file: int, line: bytes) -> None:
-    size = os.fstat(file).st_size
-    if size and os.pread(file, 1, size - 1) != b"\n":
-        line = b"\n" + line
-    rest = memoryview(line)
+def _head(pieces: Iterator[bytes]) -> tuple[list[bytes], int]:
+    """Take pieces until they are more than are held, or there are no more."""
+    head, size = [], 0
+    for piece in pieces:
+        head.append(piece)
+        size += len(piece)
+        if size > LONG_BYTES:
+            break
+    return head, size
+
+
+def _rotated(folder: Path) -> Path:
+    return folder / layout.rotated_name()
+
+
+def _write_apart(folder: Path, pieces: Iterable[bytes]) -> None:
+    """Write a file that is complete, on disk, when it gets its name."""
+    path = _rotated(folder)
+    unfinished = path.with_name(path.name + layout.UNFINISHED)
+    file = os.open(unfinished, _NEW, 0o600)
     try:
-        while rest:
-            # A disk that fills up, or a limit, cuts a write short first.
-            rest = rest[os.write(file, rest) :]
-    except OSError:
-        os.ftruncate(file, size)
+        # Recovery removes what is unfinished and not locked.
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for piece in pieces:
+            _write_all(file, piece)
+            failpoint.reach("long.half")
+        os.fdatasync(file)
+        failpoint.reach("long.synced")
+        unfinished.rename(path)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
         raise
+    finally:
+        os.close(file)
+    failpoint.reach("long.renamed")
+    sync_folder(folder)
+
+
+def _write_all(file: int, data: bytes) -> int:
+    if failpoint.is_armed("append.half"):
+        os.write(file, data[: len(data) // 2])
+        failpoint.reach("append.half")
+    written = os.write(file, data)
+    while written < len(data):
+        # A disk that fills up, or a limit, cuts a write short first.
+        written += os.write(file, memoryview(data)[written:])
+    return written

@@ -19,11 +19,15 @@ class JsonlExporter:
 
     Several exporters, in several processes, may share the file: a line is
     written whole under a lock. Parent folders are made.
+
+    Which file that is, is settled here: a link is followed now, and a relative
+    path starts from the folder that the process is in now.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        self._file = SealedFile(self.path)
+        # Its lock is beside it, and so is the same for all names of the file.
+        self._file = SealedFile(self.path.resolve())
 
     def export(self, trace: Mapping[str, Any]) -> None:
         """

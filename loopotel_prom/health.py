@@ -20,6 +20,7 @@ class ArchiveHealth:
     anyone. Counts only ever grow.
 
     Attributes:
+        in_use: There is an archive.
         journal_bytes: Written to journals.
         sealed_bytes: Of documents appended.
         seals: Runs sealed.
@@ -34,6 +35,7 @@ class ArchiveHealth:
     """
 
     def __init__(self) -> None:
+        self.in_use = False
         self.journal_bytes = 0
         self.sealed_bytes = 0
         self.seals = 0

@@ -80,6 +80,7 @@ class ArchiveProcessor:
         self._folder = folder
         self._durability = durability
         self._health = health or Health()
+        self._health.archive.in_use = True
         self._file = SealedFile(
             folder / layout.SEALED,
             rotate_bytes=rotate_bytes,

@@ -413,6 +413,86 @@ SCRAPE_SIZE = Metric(
     identity=(),
 )
 
+# The archive, shown where there is one.
+ARCHIVE_DEGRADED = Metric(
+    "loopotel_archive_degraded",
+    "gauge",
+    "1 while the disk takes nothing and spans are kept in memory only, else 0.",
+    "loopotel_archive_degraded > 0",
+    identity=(),
+)
+ARCHIVE_BACKLOG_SPANS = Metric(
+    "loopotel_archive_backlog_spans",
+    "gauge",
+    "Spans in memory only, waiting for a disk that takes them.",
+    "loopotel_archive_backlog_spans",
+    identity=(),
+)
+ARCHIVE_PENDING_RUNS = Metric(
+    "loopotel_archive_pending_runs",
+    "gauge",
+    "Runs that have ended and are not sealed yet.",
+    "loopotel_archive_pending_runs",
+    identity=(),
+)
+ARCHIVE_JOURNAL_LAG = Metric(
+    "loopotel_archive_journal_lag_seconds",
+    "gauge",
+    "For how long the oldest span has waited to be synced: what a loss of power takes.",
+    "loopotel_archive_journal_lag_seconds > 10",
+    identity=(),
+)
+ARCHIVE_BYTES_TOTAL = Metric(
+    "loopotel_archive_bytes_total",
+    "counter",
+    "Bytes written, by file: journal or sealed.",
+    "rate(loopotel_archive_bytes_total[5m])",
+    labels=("file",),
+    identity=(),
+)
+ARCHIVE_SEALS_TOTAL = Metric(
+    "loopotel_archive_seals_total",
+    "counter",
+    "Runs sealed: their document is a line of the archive.",
+    "increase(loopotel_archive_seals_total[1h])",
+    identity=(),
+)
+ARCHIVE_RECOVERED_RUNS_TOTAL = Metric(
+    "loopotel_archive_recovered_runs_total",
+    "counter",
+    "Runs sealed in the place of processes that died.",
+    "increase(loopotel_archive_recovered_runs_total[1h]) > 0",
+    identity=(),
+)
+ARCHIVE_LOST_SPANS_TOTAL = Metric(
+    "loopotel_archive_lost_spans_total",
+    "counter",
+    "Spans that no disk took before memory for them ran out.",
+    "increase(loopotel_archive_lost_spans_total[1h]) > 0",
+    identity=(),
+)
+ARCHIVE_SYNCS_TOTAL = Metric(
+    "loopotel_archive_syncs_total",
+    "counter",
+    "Syncs of the journal that succeeded.",
+    "rate(loopotel_archive_syncs_total[5m])",
+    identity=(),
+)
+ARCHIVE_SYNC_SECONDS_TOTAL = Metric(
+    "loopotel_archive_sync_seconds_total",
+    "counter",
+    "Time that these syncs took together.",
+    "rate(loopotel_archive_sync_seconds_total[5m]) / rate(loopotel_archive_syncs_total[5m])",
+    identity=(),
+)
+ARCHIVE_SYNC_FAILURES_TOTAL = Metric(
+    "loopotel_archive_sync_failures_total",
+    "counter",
+    "Syncs of any file that failed; what they were to save was written again.",
+    "increase(loopotel_archive_sync_failures_total[1h]) > 0",
+    identity=(),
+)
+
 CATALOGUE: tuple[Metric, ...] = (
     GOAL_SCORE,
     GOAL_TARGET,
@@ -466,4 +546,15 @@ CATALOGUE: tuple[Metric, ...] = (
     SLOW_EMITS_TOTAL,
     SCRAPE_DURATION,
     SCRAPE_SIZE,
+    ARCHIVE_DEGRADED,
+    ARCHIVE_BACKLOG_SPANS,
+    ARCHIVE_PENDING_RUNS,
+    ARCHIVE_JOURNAL_LAG,
+    ARCHIVE_BYTES_TOTAL,
+    ARCHIVE_SEALS_TOTAL,
+    ARCHIVE_RECOVERED_RUNS_TOTAL,
+    ARCHIVE_LOST_SPANS_TOTAL,
+    ARCHIVE_SYNCS_TOTAL,
+    ARCHIVE_SYNC_SECONDS_TOTAL,
+    ARCHIVE_SYNC_FAILURES_TOTAL,
 )

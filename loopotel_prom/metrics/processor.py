@@ -10,6 +10,7 @@ from statistics import fmean
 from loopotel_prom.health import Health
 from loopotel_prom.metrics import catalogue
 from loopotel_prom.metrics.catalogue import IDENTITY_LABELS, Metric
+from loopotel_prom.metrics.archive import archive_families
 from loopotel_prom.metrics.histogram import Histogram
 from loopotel_prom.metrics.labels import LabelValues, label_value
 from loopotel_prom.metrics.snapshot import Family, HistogramValue, Sample, Snapshot
@@ -233,6 +234,7 @@ class MetricsProcessor:
         for metric, place in _OF_SCRAPE:
             samples = () if scrape is None else (Sample((), scrape[place]),)
             yield Family(metric, samples)
+        yield from archive_families(self._health.archive)
 
 
 def _series(families: Iterable[Family]) -> int:

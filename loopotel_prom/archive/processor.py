@@ -11,6 +11,7 @@ import msgspec
 
 from loopotel_prom import ltf
 from loopotel_prom.archive import layout
+from loopotel_prom.archive.compress import compress
 from loopotel_prom.archive.journal import SEGMENT_BYTES
 from loopotel_prom.archive.lookup import sealed_spans
 from loopotel_prom.archive.record import encode_span
@@ -353,5 +354,4 @@ class ArchiveProcessor:
                 self._reserve.take()
             for path in layout.rotated_files(self._folder):
                 if path.suffix == ".jsonl":
-                    from loopotel_prom.archive import compress
-                    compress.compress(path)
+                    compress(path)

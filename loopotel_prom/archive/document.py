@@ -20,7 +20,15 @@ from loopotel_prom.ltf import decode
 # So many spans that handing them on costs nothing, so few that they are nothing.
 BATCH_CHARACTERS = 256 * 1024
 
-_ESSENTIAL = {"trace_id", "loop_name", "started_at", "ended_at"}
+# What each writer that we know of puts into every document, before the spans.
+_USUAL = {
+    "trace_id",
+    "loop_name",
+    "started_at",
+    "ended_at",
+    "outcome",
+    "termination_reason",
+}
 
 
 class Head(msgspec.Struct, frozen=True):
@@ -43,9 +51,9 @@ def read_head(item: Line | LongLine) -> Head:
     """
     Read what tells a run from others, without its spans where that can be.
 
-    The spans are not looked into. Of a `LongLine`, reading ends where they
-    begin, unless its id, name or times are still missing there: no writer but
-    ours need put them first. What it says elsewhere, it says behind the spans.
+    The spans of a `Line` are not looked into. Of a `LongLine`, reading ends where
+    they begin, unless one of these fields but the optional `env_id` and
+    `task_id` has not been met by then: it may stand behind them.
 
     Raises:
         DocumentError: There is no document.
@@ -57,7 +65,7 @@ def read_head(item: Line | LongLine) -> Head:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return _head(decode(item.data))
     document = DocumentStream(item)
-    if not document.read_head().keys() >= _ESSENTIAL:
+    if not document.read_head().keys() >= _USUAL:
         for _ in document.batches():
             pass
     return _head(document.fields)

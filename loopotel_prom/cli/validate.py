@@ -2,20 +2,18 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, BinaryIO, TextIO
+from typing import Annotated, BinaryIO
 
 import typer
 
 from loopotel_prom.archive.lines import MAX_DOCUMENT_BYTES
+from loopotel_prom.cli.terminal import echo, is_terminal, progress
 from loopotel_prom.errors import ArchiveError
 from loopotel_prom.validate import Verdict, validate_documents
 
-# A file of which the terminal shows how far it has been read.
-_MANY_BYTES = 64 * 1024**2
 _MESSAGE_CHARACTERS = 2000
 
 
@@ -48,11 +46,12 @@ def validate(
     Judge LTF documents against the schema.
 
     Reads any number of documents, however long, in constant memory and judges
-    each of them, whatever stands before it. Exits with 1 if one is invalid or cannot be read.
+    each of them, whatever stands before it. Exits with 1 if one is invalid or
+    cannot be read.
     """
     good = True
     # Verdicts that scroll by would garble a bar on the same terminal.
-    free = not _is_terminal(sys.stdout) or (quiet and not as_json)
+    free = not is_terminal(sys.stdout) or (quiet and not as_json)
     for path in paths:
         for verdict in _verdicts(path, max_line_bytes, bar=free):
             good &= verdict.valid
@@ -71,7 +70,11 @@ def _verdicts(path: str, max_bytes: int, *, bar: bool) -> Iterator[Verdict]:
     """Judge the documents of one path; what cannot be read is a verdict too."""
     try:
         source = _standard_input() if path == "-" else path
-        with _progress(path, wanted=bar) as advance:
+        size = _size(path)
+        # How much a compressed file holds is not known before its end.
+        total = None if path.endswith((".gz", ".zst")) else size
+        name = Path(path).name
+        with progress(name, size, wanted=bar, total=total) as advance:
             verdicts = validate_documents(source, max_document_bytes=max_bytes)
             for verdict in verdicts:
                 advance(verdict.offset)
@@ -88,25 +91,6 @@ def _standard_input() -> BinaryIO:
     return sys.stdin.buffer
 
 
-@contextmanager
-def _progress(path: str, *, wanted: bool) -> Iterator[Callable[[int], None]]:
-    """Show a bar over a large file, where there is a terminal to show it on."""
-    size = _size(path)
-    if size < _MANY_BYTES or not (wanted and _is_terminal(sys.stderr)):
-        yield lambda _offset: None
-        return
-    # Here, not above: half a second to import.
-    from rich.console import Console  # noqa: PLC0415
-    from rich.progress import Progress  # noqa: PLC0415
-
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, redirect_stdout=False) as bar:
-        # How much a compressed file holds is not known before its end.
-        total = None if path.endswith((".gz", ".zst")) else size
-        task = bar.add_task(Path(path).name, total=total)
-        yield lambda offset: bar.update(task, completed=offset)
-
-
 def _size(path: str) -> int:
     """Return the size of a file; 0 for what has none, or cannot be asked."""
     try:
@@ -117,34 +101,19 @@ def _size(path: str) -> int:
 
 def _tell(verdict: Verdict) -> None:
     if verdict.valid:
-        _print(f"VALID: {verdict.label}")
+        echo(f"VALID: {verdict.label}")
     elif verdict.fault is None:
-        _print(f"INVALID: {verdict.label}", err=True)
+        echo(f"INVALID: {verdict.label}", err=True)
         for message in verdict.messages:
-            _print(f"  - {_shortened(message)}", err=True)
+            echo(f"  - {_shortened(message)}", err=True)
     elif verdict.line:
         place = f"{verdict.file}: line {verdict.line} (byte {verdict.offset})"
-        _print(f"INVALID: {place}: {verdict.fault}", err=True)
+        echo(f"INVALID: {place}: {verdict.fault}", err=True)
     else:
-        _print(f"INVALID: {verdict.fault}", err=True)
+        echo(f"INVALID: {verdict.fault}", err=True)
 
 
 def _shortened(message: str) -> str:
     """Cut a message that quotes a large part of the document."""
     cut = len(message) - _MESSAGE_CHARACTERS
     return message if cut <= 0 else f"{message[:-cut]}... ({cut} characters more)"
-
-
-def _print(text: str, *, err: bool = False) -> None:
-    """Print text from outside: as it is where that is safe, escaped elsewhere."""
-    if not text.isprintable():
-        text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
-    # Given by name, as a bar takes standard error's place while it is shown.
-    stream = sys.stderr if err else sys.stdout
-    if stream is not None:  # as it is where it was closed
-        safe = text.encode(stream.encoding, "backslashreplace").decode(stream.encoding)
-        typer.echo(safe, file=stream)
-
-
-def _is_terminal(stream: TextIO | None) -> bool:
-    return stream is not None and stream.isatty()

@@ -267,7 +267,7 @@ def test_a_long_line_that_exceeds_the_limit_is_left() -> None:
     long = next(lines)
     assert isinstance(long, LongLine)
     size = 0
-    with pytest.raises(DocumentError, match="^longer than 1000000 bytes$"):
+    with pytest.raises(DocumentError, match="longer than 1000000 bytes"):
         for piece in long.pieces:
             size += len(piece)
     assert size <= 1_000_000

@@ -1,6 +1,6 @@
 """Spans to wire shapes: the part of a document's making that repeats by span."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
@@ -28,6 +28,7 @@ from loopotel_prom.span import (
 )
 
 _PLACES = 4
+_ITERATION_NAME = semconv.SPAN_NAMES["iteration"]
 _Leaf = WorkerSpan | EvaluatorSpan
 
 
@@ -73,10 +74,6 @@ def _shape(
     attributes: CommonAttributes | dict[str, Any],
     events: list[WireEvent],
 ) -> WireSpan:
-    if span.attributes:
-        if isinstance(attributes, CommonAttributes):
-            attributes = attributes_dict(attributes)
-        attributes = {**copy_mapping(span.attributes), **attributes}
     return WireSpan(
         span.span_id,
         span.parent_span_id,
@@ -84,9 +81,18 @@ def _shape(
         kind,
         start,
         end,
-        attributes,
+        _with_own(attributes, span.attributes) if span.attributes else attributes,
         events,
     )
+
+
+def _with_own(
+    attributes: CommonAttributes | dict[str, Any], own: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Put a span's own attributes before the typed ones, which win."""
+    if isinstance(attributes, CommonAttributes):
+        attributes = attributes_dict(attributes)
+    return {**copy_mapping(own), **attributes}
 
 
 def _iteration_shape(
@@ -97,7 +103,7 @@ def _iteration_shape(
         end = format_time(span.end_ns)
     score = _rounded(span.goal_score)
     # In the order of the fields: keywords would cost as much again.
-    attributes = IterationAttributes(
+    attributes: CommonAttributes | dict[str, Any] = IterationAttributes(
         run.loop_name,
         semconv.LSS_VERSION,
         semconv.LES_VERSION,
@@ -117,8 +123,18 @@ def _iteration_shape(
         span.evaluator_id,
         span.error_type,
     )
-    events = _iteration_events(span, inside, score, start, end)
-    return _shape(span, "iteration", start, end, attributes, events)
+    if span.attributes:
+        attributes = _with_own(attributes, span.attributes)
+    return WireSpan(
+        span.span_id,
+        span.parent_span_id,
+        _ITERATION_NAME,
+        "iteration",
+        start,
+        end,
+        attributes,
+        _iteration_events(span, inside, score, start, end),
+    )
 
 
 def _leaf_shape(run: RunSpan, span: _Leaf) -> WireSpan:
@@ -171,36 +187,24 @@ def _iteration_events(
     end: str,
 ) -> list[WireEvent]:
     """Start, what the iteration and its children report in order of time, end."""
-    named = _named_completions(span, inside, score, end)
-    if span.events or inside:
-        named = _in_order(span, inside, named)
     number = span.iteration
+    events = [WireEvent(semconv.ITERATION_START, start, {semconv.ITERATION: number})]
+    if span.events or inside:
+        events += _in_order(span, inside, score, end)
+    else:
+        _complete_named(events, span, (), score, end)
     last: dict[str, Any] = {semconv.ITERATION: number}
     if score is not None:
         last[semconv.GOAL_SCORE] = score
-    return [
-        WireEvent(semconv.ITERATION_START, start, {semconv.ITERATION: number}),
-        *named,
-        WireEvent(semconv.ITERATION_END, end, last),
-    ]
-
-
-def _named_completions(
-    span: IterationSpan, inside: Sequence[_Leaf], score: float | None, end: str
-) -> list[WireEvent]:
-    """Complete, with the iteration, who is named there and has no span in it."""
-    ids = {_id_of(child) for child in inside} if inside else ()
-    named = []
-    if span.worker_id is not None and span.worker_id not in ids:
-        named.append(_worker_complete(span.worker_id, end))
-    if span.evaluator_id is not None and span.evaluator_id not in ids:
-        named.append(_evaluator_complete(span.evaluator_id, score, end))
-    return named
+    events.append(WireEvent(semconv.ITERATION_END, end, last))
+    return events
 
 
 def _in_order(
-    span: IterationSpan, inside: Sequence[_Leaf], named: list[WireEvent]
+    span: IterationSpan, inside: Sequence[_Leaf], score: float | None, end: str
 ) -> list[WireEvent]:
+    named: list[WireEvent] = []
+    _complete_named(named, span, {_id_of(child) for child in inside}, score, end)
     happened = [
         *((event.time_ns, _event(event)) for event in span.events),
         *((child.end_ns, _completion(child)) for child in inside),
@@ -208,6 +212,22 @@ def _in_order(
     ]
     happened.sort(key=itemgetter(0))
     return [event for _, event in happened]
+
+
+def _complete_named(
+    events: list[WireEvent],
+    span: IterationSpan,
+    ids: Container[str | None],
+    score: float | None,
+    end: str,
+) -> None:
+    """Complete, with the iteration, who is named there and has no span in it."""
+    name = span.worker_id
+    if name is not None and name not in ids:
+        events.append(_worker_complete(name, end))
+    name = span.evaluator_id
+    if name is not None and name not in ids:
+        events.append(_evaluator_complete(name, score, end))
 
 
 def _id_of(child: _Leaf) -> str | None:

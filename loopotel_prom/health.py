@@ -32,6 +32,8 @@ class ArchiveHealth:
         backlog_spans: Spans in memory only, waiting for a disk.
         pending_runs: Runs that ended and are not sealed yet.
         degraded: Whether spans are kept in memory only.
+        unsynced_since_ns: When the oldest line was written that waits for a sync,
+            by the monotonic clock; None if none does.
     """
 
     def __init__(self) -> None:
@@ -47,16 +49,11 @@ class ArchiveHealth:
         self.backlog_spans = 0
         self.pending_runs = 0
         self.degraded = False
-        self._oldest_unsynced_ns: int | None = None
-
-    def unsynced(self) -> None:
-        """Note that something waits for a sync from now on."""
-        if self._oldest_unsynced_ns is None:
-            self._oldest_unsynced_ns = monotonic_ns()
+        self.unsynced_since_ns: int | None = None
 
     def synced(self, seconds: float) -> None:
         """Note that all is on disk, and how long it took."""
-        self._oldest_unsynced_ns = None
+        self.unsynced_since_ns = None
         self.syncs += 1
         self.sync_seconds += seconds
 
@@ -72,7 +69,7 @@ class ArchiveHealth:
 
     def lag_seconds(self) -> float:
         """Give for how long the oldest line has waited for its sync; 0 for none."""
-        since_ns = self._oldest_unsynced_ns
+        since_ns = self.unsynced_since_ns
         return 0.0 if since_ns is None else (monotonic_ns() - since_ns) / 1e9
 
     def degrade(self, path: str, reason: str) -> None:

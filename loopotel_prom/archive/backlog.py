@@ -12,26 +12,29 @@ class Backlog:
 
     Args:
         limit_bytes: How much it holds.
+
+    Attributes:
+        lines: What it holds, each with its run; to be looked at only.
     """
 
     def __init__(self, limit_bytes: int = BACKLOG_BYTES) -> None:
         self._limit_bytes = limit_bytes
-        self._lines: deque[tuple[str, bytes]] = deque()
+        self.lines: deque[tuple[str, bytes]] = deque()
         self._size_bytes = 0
         # Re-entrant: a signal handler may report while a report is under way.
         self._lock = threading.RLock()
 
     def __len__(self) -> int:
-        return len(self._lines)
+        return len(self.lines)
 
     def add(self, trace_id: str, line: bytes) -> list[str]:
         """Add a line; return the runs of the older ones that had to go for it."""
         gone = []
         with self._lock:
-            self._lines.append((trace_id, line))
+            self.lines.append((trace_id, line))
             self._size_bytes += len(line)
             while self._size_bytes > self._limit_bytes:
-                run, oldest = self._lines.popleft()
+                run, oldest = self.lines.popleft()
                 self._size_bytes -= len(oldest)
                 gone.append(run)
         return gone
@@ -39,17 +42,17 @@ class Backlog:
     def first(self) -> tuple[str, bytes] | None:
         """Give the oldest line, and leave it there."""
         try:
-            return self._lines[0]
+            return self.lines[0]
         except IndexError:
             return None
 
     def remove(self, item: tuple[str, bytes]) -> None:
         """Take out the oldest line, if it is this one still."""
         with self._lock:
-            if self._lines and self._lines[0] is item:
-                self._size_bytes -= len(self._lines.popleft()[1])
+            if self.lines and self.lines[0] is item:
+                self._size_bytes -= len(self.lines.popleft()[1])
 
     def of(self, trace_id: str) -> list[bytes]:
         """Give the lines of a run, without their endings."""
         with self._lock:
-            return [line[:-1] for run, line in self._lines if run == trace_id]
+            return [line[:-1] for run, line in self.lines if run == trace_id]

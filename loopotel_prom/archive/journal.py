@@ -66,9 +66,10 @@ class Journal:
         segment.runs.add(trace_id)
         self.appended += 1
         self._unsynced.append((trace_id, line))
-        self._unsynced_bytes += len(line)
-        if self._unsynced_bytes > _UNSYNCED_BYTES:
-            self._unsynced_bytes -= len(self._unsynced.popleft()[1])
+        size_bytes = self._unsynced_bytes + len(line)
+        if size_bytes > _UNSYNCED_BYTES:
+            size_bytes -= len(self._unsynced.popleft()[1])
+        self._unsynced_bytes = size_bytes
 
     def mark(self, trace_ids: Iterable[str]) -> None:
         """

@@ -79,7 +79,9 @@ class ArchiveProcessor:
         segment_bytes: int = SEGMENT_BYTES,
     ) -> None:
         self._folder = folder
-        self._durability = durability
+        self._has_journal = durability != "none"
+        self._commits = durability == "power"
+        self._syncs_seals = durability in ("run", "power")
         self._health = health or Health()
         self._health.archive.in_use = True
         self._file = SealedFile(
@@ -112,7 +114,7 @@ class ArchiveProcessor:
             OSError: The archive cannot be there.
         """
         self._file.prepare()
-        if self._durability != "none":
+        if self._has_journal:
             self._reserve.take()
         self._must_recover = has_dead_journals(self._folder)
         if self._must_recover or layout.rotated_files(self._folder):
@@ -130,23 +132,25 @@ class ArchiveProcessor:
         Raises:
             ArchiveError: The document could not be written; it will be, later.
         """
-        trace_id = span.trace_id
-        run = self._runs.get(trace_id) or self._runs.setdefault(
-            trace_id, _Run(trace_id)
-        )
-        if not isinstance(span, RunSpan) and run.spans is not None:
-            run.spans.append(span)
-            if len(run.spans) > _KEPT_SPANS and self._durability != "none":
+        run = self._runs.get(span.trace_id)
+        if run is None:
+            run = self._runs.setdefault(span.trace_id, _Run(span.trace_id))
+        if isinstance(span, RunSpan):
+            self._take(run, span)
+            run.end = span
+            self._runs.pop(span.trace_id, None)
+            self._end(run)
+            return
+        spans = run.spans
+        if spans is not None:
+            spans.append(span)
+            if len(spans) > _KEPT_SPANS and self._has_journal:
                 run.spans = None
         self._take(run, span)
-        if isinstance(span, RunSpan):
-            run.end = span
-            self._runs.pop(trace_id, None)
-            self._end(run)
 
     def holds(self, trace_id: str) -> bool:
         """Tell whether `spans` gives all spans of a run, however many."""
-        return self._durability != "none" and trace_id in self._runs
+        return self._has_journal and trace_id in self._runs
 
     def spans(self, trace_id: str) -> Iterable[ChildSpan]:
         """
@@ -209,14 +213,15 @@ class ArchiveProcessor:
     # In the caller's thread.
 
     def _take(self, run: _Run, span: Span) -> None:
-        if self._durability == "none":
+        if not self._has_journal:
             return
         seq = run.next_seq
         run.next_seq = seq + 1
         journalled = self._spool.write(run.trace_id, encode_span(seq, span))
-        if journalled and self._durability == "power":
+        if self._commits and journalled:
             self._spool.commit()
-        self._upkeep.wake()
+        if not self._upkeep.is_awake:
+            self._upkeep.wake()
 
     def _end(self, run: _Run) -> None:
         try:
@@ -235,7 +240,7 @@ class ArchiveProcessor:
     def _postpone(self, run: _Run) -> None:
         with self._lock:
             self._pending.append(run)
-            if self._durability != "none":
+            if self._has_journal:
                 held = sum(len(each.spans or ()) for each in self._pending)
                 if held > _PENDING_SPANS:
                     run.spans = None
@@ -261,7 +266,7 @@ class ArchiveProcessor:
             run.spans = None
             self._unsynced.append(run)
         self._health.archive.seals += 1
-        if self._durability in ("run", "power"):
+        if self._syncs_seals:
             self._sync_seals(is_synced=True)
         else:
             self._upkeep.wake()
@@ -279,7 +284,7 @@ class ArchiveProcessor:
         )
         self._file.append_pieces(
             self._counted(pieces),
-            sync=self._durability in ("run", "power"),
+            sync=self._syncs_seals,
             lock_seconds=lock_seconds,
         )
 
@@ -313,7 +318,7 @@ class ArchiveProcessor:
             self._health.archive.recovered_runs += len(found.runs)
         self._spool.restore()
         self._spool.drain()
-        if self._durability != "none" and not self._spool.is_synced():
+        if self._has_journal and not self._spool.is_synced():
             self._spool.sync()
         self._sync_seals()
         self._reserve_and_compress()
@@ -344,13 +349,13 @@ class ArchiveProcessor:
 
     def _reseal(self, runs: list[_Run]) -> None:
         """Seal runs once more: their documents may not be on disk."""
-        if self._durability != "none":
+        if self._has_journal:
             with self._lock:
                 self._pending.extendleft(reversed(runs))
 
     def _reserve_and_compress(self) -> None:
         if not self._spool.is_degraded() and not self._pending:
-            if self._durability != "none":
+            if self._has_journal:
                 self._reserve.take()
             for path in layout.rotated_files(self._folder):
                 if path.suffix == ".jsonl":

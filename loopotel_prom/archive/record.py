@@ -30,7 +30,9 @@ _NAME_CHARACTERS = range(3, 65)
 # What RFC 3339 can spell: up to the end of the year 9999.
 _LATEST_NS = 253_402_300_799 * 10**9
 
+# Looked up once: every span passes here.
 _encode = msgspec.json.Encoder().encode
+_crc32 = zlib.crc32
 
 
 class Header(Struct, frozen=True, kw_only=True):
@@ -79,7 +81,7 @@ def encode_span(seq: int, span: Span) -> bytes:
         body = b'{"seq":%d,"span":%b' % (seq, _encode(span))
     except Exception:  # noqa: BLE001 - a stranger's methods may raise anything
         body = b'{"seq":%d,"span":%b' % (seq, _encode(_plain(span)))
-    return body + _CRC % zlib.crc32(body)
+    return body + _CRC % _crc32(body)
 
 
 def encode_mark(trace_id: str) -> bytes:
@@ -95,7 +97,7 @@ def encode_header(header: Header) -> bytes:
 def is_intact(line: bytes) -> bool:
     """Tell whether a line, without its ending, is as it was written."""
     body = memoryview(line)[:-_CRC_BYTES]
-    return line[-_CRC_BYTES:] == (_CRC % zlib.crc32(body))[:-1]
+    return line[-_CRC_BYTES:] == (_CRC % _crc32(body))[:-1]
 
 
 def decode(line: bytes) -> Record:
@@ -123,7 +125,7 @@ def decode(line: bytes) -> Record:
 
 def _line(members: dict[str, Any]) -> bytes:
     body = _encode(members)[:-1]
-    return body + _CRC % zlib.crc32(body)
+    return body + _CRC % _crc32(body)
 
 
 def _check(span: Span) -> None:

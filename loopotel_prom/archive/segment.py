@@ -8,6 +8,7 @@ from pathlib import Path
 from loopotel_prom.archive import layout
 from loopotel_prom.archive.record import Header, encode_header
 
+_write = os.write
 _CHUNK_BYTES = 1024 * 1024
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -49,17 +50,16 @@ class Segment:
 
     def append(self, line: bytes) -> None:
         """
-        Add lines, ending included; on return they outlive this process.
+        Add a line, ending included; on return it outlives this process.
 
         Raises:
             OSError: The write failed; the file is as it was before, or not
                 `usable` any more.
         """
         try:
-            written = os.write(self._file, line)
-            while written < len(line):
-                # A disk that fills up, or a limit, cuts a write short first.
-                written += os.write(self._file, line[written:])
+            written = _write(self._file, line)
+            if written != len(line):
+                written = self._go_on(line, written)
         except BaseException:
             self._cut()
             raise
@@ -87,6 +87,12 @@ class Segment:
             self.path.unlink(missing_ok=True)
         os.close(self._file)
         self.usable = False
+
+    def _go_on(self, line: bytes, written: int) -> int:
+        # A disk that fills up, or a limit, cuts a write short first.
+        while written < len(line):
+            written += _write(self._file, line[written:])
+        return written
 
     def _cut(self) -> None:
         try:

@@ -16,6 +16,9 @@ class Upkeep:
     Args:
         work: What to do; True if it is to be called again.
         period_seconds: How long to rest in between.
+
+    Attributes:
+        is_awake: The work will be done; `wake` would change nothing.
     """
 
     def __init__(
@@ -30,11 +33,13 @@ class Upkeep:
         self._thread: threading.Thread | None = None
         self._woken = threading.Event()
         self._stopped = threading.Event()
+        self.is_awake = False
 
     def wake(self) -> None:
         """See that the work is done, soon. Never raises, costs next to nothing."""
-        if self._woken.is_set():
+        if self.is_awake:
             return
+        self.is_awake = True
         self._woken.set()
         with self._lock:
             if self._thread is None and not self._stopped.is_set():
@@ -45,7 +50,7 @@ class Upkeep:
                     thread.start()
                 except RuntimeError:
                     # No thread to be had, or the interpreter ends: with the next.
-                    self._woken.clear()
+                    self._sleep()
                 else:
                     self._thread = thread
 
@@ -63,13 +68,18 @@ class Upkeep:
         """Have no thread, in a forked child."""
         self._renew()
 
+    def _sleep(self) -> None:
+        # In this order: a wake in between is one too many, and not one too few.
+        self._woken.clear()
+        self.is_awake = False
+
     def _run(self) -> None:
         woken, stopped = self._woken, self._stopped
         while not stopped.is_set():
             woken.wait()
-            woken.clear()
+            self._sleep()
             if stopped.is_set():
                 return
             if self._work():
-                woken.set()
+                self.wake()
             stopped.wait(self._period_seconds)

@@ -104,13 +104,17 @@ def folder_bytes(folder: Path) -> int:
 def read_file(file: RegularFile) -> Iterator[Item]:
     """Read the lines of an open file; what the disk does not give is the last."""
     last = None
+    buffered = io.BufferedReader(file, _BUFFER_BYTES)
     try:
-        for last in read_lines(io.BufferedReader(file, _BUFFER_BYTES)):
+        for last in read_lines(buffered):
             yield last
     except ArchiveError as error:
         number, offset = (last.number, last.offset) if last else (0, 0)
         fault = str(error).removeprefix(f"{error.path}: ")
         yield BadLine(str(file.name), number, offset, fault)
+    finally:
+        # As garbage it would close the file, which is the caller's.
+        buffered.detach()
 
 
 def _open(path: str, _flags: int) -> int:

@@ -53,6 +53,11 @@ class Entry:
     head: Head
     line: Line | LongLine
 
+    def pieces(self) -> Iterator[bytes]:
+        """Give its bytes as they stand in the file; of a `LongLine` likewise once."""
+        line = self.line
+        return iter((line.data,)) if isinstance(line, Line) else line.pieces
+
 
 class Seen:
     """The runs met so far, 16 bytes each."""

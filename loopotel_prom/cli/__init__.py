@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from loopotel_prom.cli.archive import archive
 from loopotel_prom.cli.demo import demo
 from loopotel_prom.cli.validate import validate
 from loopotel_prom.errors import ConfigError, LoopotelError, MissingExtraError
@@ -51,6 +52,7 @@ def _options(
 
 app.command()(demo)
 app.command()(validate)
+app.add_typer(archive)
 
 
 def main() -> None:

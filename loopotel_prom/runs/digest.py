@@ -1,6 +1,6 @@
 """What is told of a run in a line: its end, and what it took to get there."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -97,21 +97,76 @@ def digest_of(entry: Entry) -> Digest:
         DocumentError: The spans of a long line cannot be read.
         ArchiveError: Reading failed.
     """
-    digest = _from_head(entry)
+    tally = Tally(entry)
     if isinstance(entry.line, Line):
         try:
             document = _decode(entry.line.data)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             pass  # an attribute of another type, for instance
         else:
-            _add_spans(digest, document.spans)
-            if len(document.metadata) > len(b"{}"):
-                _add_metadata(digest, _mapping(document.metadata))
-            return digest
+            tally.add(document.spans)
+            empty = len(document.metadata) <= len(b"{}")
+            return tally.end(None if empty else _mapping(document.metadata))
     stream = DocumentStream(entry.line)
-    _add_spans(digest, (_lenient(span) for span in stream.spans()))
-    _add_metadata(digest, stream.fields.get("metadata"))
-    return digest
+    for _ in tally.count(stream.spans()):
+        pass
+    return tally.end(stream.fields.get("metadata"))
+
+
+class Tally:
+    """
+    Sums a document up while someone else reads its spans.
+
+    Args:
+        entry: The document.
+    """
+
+    def __init__(self, entry: Entry) -> None:
+        self._digest = _from_head(entry)
+        self._tokens = 0
+        self._total: int | None = None
+        self._latest_target: float | None = None
+        self._digest.iterations = 0
+
+    def count(self, spans: Iterable[Any]) -> Iterator[Any]:
+        """Pass the spans on, and count them."""
+        for span in spans:
+            self.add((_lenient(span),))
+            yield span
+
+    def add(self, spans: Sequence["_Span"]) -> None:
+        """Count spans; in their order."""
+        digest = self._digest
+        for root in [span.attributes for span in spans if span.kind == "loop"]:
+            self._total, digest.goal_target = root.tokens_total, root.goal_target
+        steps = [span.attributes for span in spans if span.kind == "iteration"]
+        if not steps:
+            return
+        digest.iterations = (digest.iterations or 0) + len(steps)
+        self._tokens += sum(step.tokens_delta or 0 for step in steps)
+        self._latest_target = steps[-1].goal_target
+        costs = [step.cost_usd for step in steps if step.cost_usd is not None]
+        if costs:
+            digest.cost_usd = sum(costs, digest.cost_usd or 0.0)
+        digest.goal_score = _last(
+            (s.goal_score for s in reversed(steps)), digest.goal_score
+        )
+        digest.les = _last((s.les for s in reversed(steps)), digest.les)
+
+    def end(self, metadata: object) -> Digest:
+        """Give the sum, with what the document's metadata adds to it."""
+        digest = self._digest
+        digest.tokens = self._tokens if self._total is None else self._total
+        if digest.goal_target is None:
+            digest.goal_target = self._latest_target
+        if isinstance(metadata, Mapping):
+            digest.is_recovered = metadata.get("recovered") is True
+            digest.missing_spans = count(metadata.get("missing_spans")) or 0
+        return digest
+
+
+def _last(newest_first: Iterable[float | None], before: float | None) -> float | None:
+    return next((value for value in newest_first if value is not None), before)
 
 
 def digest_of_open(run: OpenRun) -> Digest:
@@ -159,29 +214,6 @@ def _from_head(entry: Entry) -> Digest:
     )
 
 
-def _add_spans(digest: Digest, spans: Iterable[_Span]) -> None:
-    iterations, tokens, total = 0, 0, None
-    target = None
-    for span in spans:
-        attributes = span.attributes
-        if span.kind == "loop":
-            total, digest.goal_target = attributes.tokens_total, attributes.goal_target
-        elif span.kind == "iteration":
-            iterations += 1
-            tokens += attributes.tokens_delta or 0
-            target = attributes.goal_target
-            if attributes.goal_score is not None:
-                digest.goal_score = attributes.goal_score
-            if attributes.les is not None:
-                digest.les = attributes.les
-            if attributes.cost_usd is not None:
-                digest.cost_usd = (digest.cost_usd or 0.0) + attributes.cost_usd
-    digest.iterations = iterations
-    digest.tokens = tokens if total is None else total
-    if digest.goal_target is None:
-        digest.goal_target = target
-
-
 def _lenient(span: Any) -> _Span:
     """Take of a span what is of use; of another kind if there is nothing."""
     raw = span.get("attributes") if isinstance(span, dict) else None
@@ -199,12 +231,6 @@ def _lenient(span: Any) -> _Span:
             cost_usd=number(raw.get(semconv.COST_USD)),
         ),
     )
-
-
-def _add_metadata(digest: Digest, metadata: object) -> None:
-    if isinstance(metadata, Mapping):
-        digest.is_recovered = metadata.get("recovered") is True
-        digest.missing_spans = count(metadata.get("missing_spans")) or 0
 
 
 def _mapping(raw: Raw) -> object:

@@ -1,0 +1,88 @@
+"""The archive that a command is told of: its documents, and its damage."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import typer
+
+from loopotel_prom.archive.files import folder_bytes
+from loopotel_prom.archive.lines import BadLine
+from loopotel_prom.archive.reader import Entry, read_archive
+from loopotel_prom.cli.terminal import echo, progress
+from loopotel_prom.cli.wording import damage
+from loopotel_prom.errors import DocumentError
+from loopotel_prom.runs.digest import Digest, digest_of
+
+DEFAULT_FOLDER = Path("traces")
+
+Folder: TypeAlias = Annotated[
+    Path,
+    typer.Argument(metavar="[DIR]", help="Folder of the archive, or a file of it."),
+]
+
+
+class Damage:
+    """
+    Tells of damage on standard error, and remembers that there was some.
+
+    Attributes:
+        count: How much.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def tell(self, line: BadLine) -> None:
+        """Print one line about it."""
+        self.count += 1
+        echo(f"damaged: {damage(line)}", err=True)
+
+    def end(self, folder: Path) -> None:
+        """
+        Close the command, with a hint if there was damage.
+
+        Raises:
+            typer.Exit: There was: exit code 1.
+        """
+        if self.count:
+            where = "in 1 place" if self.count == 1 else f"in {self.count} places"
+            hint = f"loopotel-prom archive verify {folder}"
+            echo(f"the rest was read; damage {where}: see {hint}", err=True)
+            raise typer.Exit(1)
+
+
+def entries(
+    folder: Path, bad: Damage, *, bar: bool, newest_first: bool = False
+) -> Iterator[Entry]:
+    """
+    Read an archive's documents; tell of damage, and show how far reading is.
+
+    Raises:
+        ArchiveError: It cannot be read.
+    """
+    size = folder_bytes(folder) if folder.is_dir() else 0
+    with progress(str(folder), size, wanted=bar, total=size) as show:
+        done = 0
+
+        def advance(read: int) -> None:
+            nonlocal done
+            done += read
+            show(done)
+
+        items = read_archive(folder, newest_first=newest_first, advance=advance)
+        for item in items:
+            if isinstance(item, BadLine):
+                bad.tell(item)
+            else:
+                yield item
+
+
+def digest(entry: Entry, bad: Damage) -> Digest | None:
+    """Sum a document up; None, and a word of it, if it cannot be read on."""
+    try:
+        return digest_of(entry)
+    except DocumentError as error:
+        line = entry.line
+        bad.tell(BadLine(line.file, line.number, line.offset, str(error)))
+        return None

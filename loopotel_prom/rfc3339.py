@@ -58,9 +58,13 @@ def parse_time(text: str) -> int:
         raise DocumentError(f"{text[:64]!r} is not an RFC 3339 time")
     day, clock, fraction, offset = match.groups()
     try:
-        moment = datetime.fromisoformat(f"{day}T{clock}{(offset or 'Z').upper()}")
+        seconds = _seconds_until(day, clock, (offset or "Z").upper())
     except ValueError as error:
         raise DocumentError(f"{text[:64]!r} is not an RFC 3339 time") from error
-    since = moment - _EPOCH
-    seconds = since.days * 86_400 + since.seconds
-    return seconds * 1_000_000_000 + int((fraction or "0")[:9].ljust(9, "0"))
+    return seconds * _SECOND_NS + int((fraction or "0")[:9].ljust(9, "0"))
+
+
+@lru_cache(maxsize=256)
+def _seconds_until(day: str, clock: str, offset: str) -> int:
+    since = datetime.fromisoformat(f"{day}T{clock}{offset}") - _EPOCH
+    return since.days * 86_400 + since.seconds

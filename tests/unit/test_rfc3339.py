@@ -1,5 +1,7 @@
 """Times as text and back."""
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,6 +14,14 @@ from loopotel_prom.rfc3339 import format_time, parse_time
 def test_a_time_survives_to_the_microsecond(time_ns):
     """Spelled and read back it is the same microsecond."""
     assert parse_time(format_time(time_ns)) == time_ns // 1000 * 1000
+
+
+@given(st.integers(0, 253_402_300_799_999_999))
+def test_a_time_is_spelled_as_the_standard_library_does(micros):
+    """Year to microsecond, zeros included, whatever was spelled before."""
+    moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=micros)
+    expected = moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
+    assert format_time(micros * 1000) == expected
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Compressing a sealed file that is complete, without a moment at which it is lost."""
 
+import errno
 import fcntl
 import hashlib
 import os
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from loopotel_prom.archive import failpoint, layout
-from loopotel_prom.archive.locked import sync_folder
+from loopotel_prom.archive.folders import sync_folder
 from loopotel_prom.errors import ArchiveError
 
 if sys.version_info >= (3, 14):
@@ -80,13 +81,11 @@ class _Content:
 def _claimed(path: Path) -> Iterator[BinaryIO | None]:
     """Open and lock the file; None if it is another's, or gone."""
     try:
-        descriptor = os.open(path, _PLAIN)
+        descriptor = _opened(path)
     except FileNotFoundError:
         yield None
         return
     with os.fdopen(descriptor, "rb", buffering=0) as plain:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(None, "not a regular file")
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -98,6 +97,14 @@ def _claimed(path: Path) -> Iterator[BinaryIO | None]:
         finally:
             # Not by closing alone: a child forked just now has it open too.
             fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+
+def _opened(path: Path) -> int:
+    descriptor = os.open(path, _PLAIN)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "not a regular file")
+    return descriptor
 
 
 def _is_at(path: Path, descriptor: int) -> bool:

@@ -3,115 +3,21 @@
 import errno
 import fcntl
 import os
-import stat
 import threading
 import time
 import weakref
 from contextlib import suppress
 from pathlib import Path
 
-_CLOEXEC = os.O_CLOEXEC
-# Non-blocking, so that a FIFO in a file's place is an error and no trap.
-_FLAGS = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
-# What opening says of a link, a socket and a folder.
-_IRREGULAR = {errno.ELOOP, errno.ENXIO, errno.EISDIR}
+from loopotel_prom.archive.folders import make_folder
+from loopotel_prom.archive.folders import sync_folder as sync_folder  # noqa: PLC0414 - recovery asks here
+from loopotel_prom.archive.kept import Kept, KeptFile
+
+_AT_ONCE = fcntl.LOCK_EX | fcntl.LOCK_NB
 _FIRST_PAUSE_SECONDS = 0.00005
 _LONGEST_PAUSE_SECONDS = 0.001
-_SYNC_SECONDS = 60.0
-
-
-class _Kept:
-    """A descriptor that stays open, and the file that it was opened on."""
-
-    def __init__(self, path: Path) -> None:
-        try:
-            self.fd = os.open(path, _FLAGS | _CLOEXEC, 0o600)
-        except OSError as error:
-            if error.errno in _IRREGULAR:
-                raise OSError(error.errno, "not a regular file") from None
-            raise
-        status = os.fstat(self.fd)
-        self._device, self._inode = status.st_dev, status.st_ino
-        if not stat.S_ISREG(status.st_mode):
-            os.close(self.fd)
-            raise OSError(errno.EINVAL, "not a regular file")
-
-    def status(self) -> os.stat_result | None:
-        """Look at the file; None if the descriptor has become someone else's."""
-        try:
-            status = os.fstat(self.fd)
-        except OSError:
-            return None
-        return status if self.is_on(status) else None
-
-    def is_on(self, status: os.stat_result) -> bool:
-        """Tell whether this is the file that the status is of."""
-        return status.st_ino == self._inode and status.st_dev == self._device
-
-    def is_at(self, path: Path) -> bool:
-        """Tell whether this is the file of that name."""
-        try:
-            # Not by way of Path: half of what an append costs is looking.
-            return self.is_on(os.stat(path, follow_symlinks=False))  # noqa: PTH116
-        except FileNotFoundError:
-            return False
-
-    def close(self) -> None:
-        # Some programs close all descriptors there are; the number, used again,
-        # is not ours to close.
-        if self.status():
-            os.close(self.fd)
-
-
-class KeptFile(_Kept):
-    """
-    The file itself, and how much of it is known to be on disk.
-
-    It stays open for the sake of syncs too: the kernel tells of a failed write
-    to those alone who had the file open when it failed.
-
-    Attributes:
-        fd: Open for appending.
-        end: Up to here it is known to consist of whole lines.
-        written: Counts the writes of this process.
-    """
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
-        self.end = -1
-        self.written = 0
-        self._synced = 0
-        self._folder: Path | None = path.parent
-        self._is_bad = False
-        self._syncing = threading.Lock()
-
-    @property
-    def is_dirty(self) -> bool:
-        """Something that this process wrote is not known to be on disk."""
-        return self._synced < self.written
-
-    def sync(self) -> None:
-        """
-        Bring the file to the disk, and its name; thread-safe.
-
-        Raises:
-            OSError: It is not known to be there, and never will be: a sync that
-                failed is not repeated and believed.
-        """
-        if not self._syncing.acquire(timeout=_SYNC_SECONDS):
-            raise TimeoutError(errno.ETIMEDOUT, "another thread's sync has not ended")
-        try:
-            if self._is_bad or not self.status():
-                raise OSError(errno.EIO, "an earlier sync failed")
-            written = self.written
-            self._is_bad = True
-            os.fdatasync(self.fd)
-            if self._folder:
-                sync_folder(self._folder)
-            self._is_bad, self._folder = False, None
-            self._synced = written
-        finally:
-            self._syncing.release()
+# A lock file that was removed is noticed as quickly as this.
+_LOOK_SECONDS = 1.0
 
 
 class LockedFile:
@@ -131,15 +37,23 @@ class LockedFile:
         size: Bytes in it when it was acquired.
         begun: When its first line was written, Unix seconds: the time of change of
             the lock file, which is set then and survives a restart.
-        failure: A sync that failed when nobody could be told.
+        failures: Counts the syncs that failed: each of those who share this is to
+            be told of each.
+        failure: The latest of them.
     """
 
     def __init__(self, path: Path) -> None:
-        self._start_anew()
+        self._lock: Kept | None = None
+        self.kept: KeptFile | None = None
         self.path = path
         self._lock_path = path.with_name(path.name + ".lock")
+        # Half of what an append costs is looking, and a Path makes that dearer.
+        self._name, self._lock_name = str(self.path), str(self._lock_path)
         self.size = 0
         self.begun = 0.0
+        self.failures = 0
+        self.failure: OSError | None = None
+        self._start_anew()
 
     @staticmethod
     def of(path: Path) -> "LockedFile":
@@ -187,6 +101,38 @@ class LockedFile:
             os.utime(self._lock.fd)
             self.begun = time.time()
 
+    def present(self, seconds: float) -> KeptFile | None:
+        """
+        Give the file of that name, without the lock; None if there is none.
+
+        Raises:
+            OSError: As `acquire`, but waiting for threads alone.
+        """
+        if self.kept and self.kept.is_at(self._name):
+            return self.kept
+        self._enter(seconds)
+        try:
+            self._close_file()
+            if self.path.exists():
+                self.kept = KeptFile(self.path)
+            return self.kept
+        finally:
+            self._leave()
+
+    def sync(self, kept: KeptFile) -> None:
+        """
+        Bring the file to the disk.
+
+        Raises:
+            OSError: It failed, and is counted.
+        """
+        try:
+            kept.sync()
+        except OSError as error:
+            self.failure = error
+            self.failures += 1
+            raise
+
     def close(self, seconds: float) -> None:
         """
         Give the descriptors back; the next `acquire` opens anew.
@@ -213,9 +159,8 @@ class LockedFile:
         # Re-entrant, so that a signal handler finds out that its own thread has it.
         self._threads = threading.RLock()
         self._is_held = False
-        self._lock: _Kept | None = None
-        self.kept: KeptFile | None = None
-        self.failure: OSError | None = None
+        self._lock = self.kept = None
+        self._look_at = 0.0
 
     def _drop(self) -> None:
         for kept in (self.kept, self._lock):
@@ -224,7 +169,7 @@ class LockedFile:
                     kept.close()
 
     def _enter(self, seconds: float) -> None:
-        if not self._threads.acquire(timeout=seconds):
+        if not self._threads.acquire(True, seconds):
             raise TimeoutError(
                 errno.ETIMEDOUT, f"another thread has held the lock for {seconds:g} s"
             )
@@ -243,7 +188,7 @@ class LockedFile:
         while True:
             lock = self._present_lock()
             try:
-                fcntl.flock(lock.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(lock.fd, _AT_ONCE)
             except BlockingIOError:
                 if time.monotonic() >= deadline:
                     raise TimeoutError(
@@ -255,28 +200,34 @@ class LockedFile:
             else:
                 return
 
-    def _present_lock(self) -> _Kept:
-        status = self._lock.status() if self._lock else None
-        if self._lock is None or status is None or not status.st_nlink:
+    def _present_lock(self) -> Kept:
+        lock, now = self._lock, time.monotonic()
+        if not (self.kept and self.kept.status()):
+            # Someone closed it, and with all others the lock's, it may be.
+            self._close_file()
+        elif lock and now < self._look_at:
+            return lock
+        status = lock.status() if lock else None
+        if lock is None or status is None or not status.st_nlink:
             self._close_lock()
-            self._lock = _opened_lock(self._lock_path)
-            status = os.fstat(self._lock.fd)
-        self.begun = status.st_mtime
-        return self._lock
+            self._lock = lock = _opened_lock(self._lock_path)
+        self._look_at = now + _LOOK_SECONDS
+        return lock
 
     def _opened(self) -> KeptFile | None:
         """Give the present file; None if the lock was that of a moved folder."""
-        kept = self.kept
-        status = kept.status() if kept else None
-        if kept and status and kept.is_at(self.path):
-            self.size = status.st_size
+        kept, lock = self.kept, self._lock
+        size = kept.size_at(self._name) if kept else None
+        if kept and size is not None:
+            self.size = size
             return kept
-        if self._lock and not self._lock.is_at(self._lock_path):
+        if lock is None or not lock.is_at(self._lock_name):
             self._close_lock()
             return None
         self._close_file()
         self.kept = kept = KeptFile(self.path)
         self.size = os.fstat(kept.fd).st_size
+        self.begun = os.fstat(lock.fd).st_mtime
         return kept
 
     def _close_lock(self) -> None:
@@ -291,51 +242,18 @@ class LockedFile:
         if not self.kept:
             return
         if self.kept.is_dirty:
-            try:
-                self.kept.sync()
-            except OSError as error:
-                self.failure = error
+            with suppress(OSError):  # it is counted
+                self.sync(self.kept)
         kept, self.kept = self.kept, None
         kept.close()
 
 
-def make_folder(folder: Path) -> None:
-    """
-    Make a folder, private, and those above it, and bring them to the disk.
-
-    Raises:
-        OSError: It cannot be made.
-    """
-    made = [above for above in (folder, *folder.parents) if not above.exists()]
-    if folder in made:
-        # Traces hold what agents were told; nobody else's business.
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for one in made:
-        # A folder may be open to writing alone; then it cannot be synced.
-        with suppress(PermissionError):
-            sync_folder(one.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """
-    Bring a folder's names to the disk.
-
-    Raises:
-        OSError: It cannot be known that they are there.
-    """
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | _CLOEXEC)
+def _opened_lock(path: Path) -> Kept:
     try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def _opened_lock(path: Path) -> _Kept:
-    try:
-        return _Kept(path)
+        return Kept(path)
     except FileNotFoundError:
         make_folder(path.parent)
-        return _Kept(path)
+        return Kept(path)
 
 
 _guard = threading.Lock()

@@ -10,12 +10,9 @@ from itertools import chain
 from pathlib import Path
 
 from loopotel_prom.archive import failpoint, layout
-from loopotel_prom.archive.locked import (
-    KeptFile,
-    LockedFile,
-    make_folder,
-    sync_folder,
-)
+from loopotel_prom.archive.folders import make_folder, sync_folder
+from loopotel_prom.archive.kept import KeptFile
+from loopotel_prom.archive.locked import LockedFile
 from loopotel_prom.errors import ArchiveError
 
 # An append takes microseconds; who holds the lock this long has stopped.
@@ -61,6 +58,7 @@ class SealedFile:
         self._rotate_seconds = rotate_seconds
         self._rotates = rotate_bytes is not None or rotate_seconds is not None
         self._file = LockedFile.of(path)
+        self._told = self._file.failures
 
     def append(
         self, line: bytes, *, sync: bool = False, lock_seconds: float = LOCK_SECONDS
@@ -107,22 +105,24 @@ class SealedFile:
 
     def sync(self) -> None:
         """
-        Bring to the disk all that this process has appended; holds up no append.
+        Bring the file to the disk, and all that this process has appended.
+
+        That of others too, if it is in the present file. Holds up no append.
 
         Raises:
             ArchiveError: What was appended since the last good sync is not known
                 to be on disk, and is to be appended again. With a limit, the file
                 was rotated away: a sync that failed is not repeated and believed.
         """
-        kept = self._file.kept
         try:
-            if kept and kept.is_dirty:
+            kept = self._file.present(LOCK_SECONDS)
+            if kept:
                 self._sync(kept)
-            # After it: a file that was switched meanwhile has left it here.
-            failure, self._file.failure = self._file.failure, None
-            if failure:
-                raise failure
+            # Last: files that were switched meanwhile are counted in it.
+            if self._told != self._file.failures:
+                raise self._file.failure or OSError(errno.EIO, "a sync failed")
         except OSError as error:
+            self._told = self._file.failures
             raise self._error("sync", error) from error
 
     def rotate(self, *, lock_seconds: float = LOCK_SECONDS) -> bool:
@@ -144,6 +144,7 @@ class SealedFile:
             finally:
                 self._file.release()
         except OSError as error:
+            self._told = self._file.failures
             raise self._error("rotate", error) from error
         return True
 
@@ -191,7 +192,10 @@ class SealedFile:
                 if sync:
                     self._sync_held(kept)
                 if self._rotates and self._is_due():
-                    self._rotate_by_the_way(kept)
+                    # The line is there: `sync` tells of a sync that failed. A file
+                    # that cannot be renamed grows; the next append tries again.
+                    with suppress(OSError):
+                        self._rotate(kept)
             finally:
                 file.release()
         except OSError as error:
@@ -238,48 +242,42 @@ class SealedFile:
         """Rename the file that is held, whether or not it could be synced."""
         try:
             # First, so that what has a final name is complete.
-            kept.sync()
+            self._file.sync(kept)
         finally:
             failpoint.reach("rotate.synced")
-            self.path.rename(_rotated(self.path.parent))
-            failpoint.reach("rotate.renamed")
-        sync_folder(self.path.parent)
+            self._rename()
 
-    def _rotate_by_the_way(self, kept: KeptFile) -> None:
-        """Rotate; the line is written already, so `sync` tells what failed."""
-        try:
-            self._rotate(kept)
-        except OSError as error:
-            # A file that cannot be renamed is none that could not be synced.
-            if kept.is_dirty:
-                self._file.failure = error
+    def _rename(self) -> None:
+        self.path.rename(_rotated(self.path.parent))
+        failpoint.reach("rotate.renamed")
+        sync_folder(self.path.parent)
 
     def _sync_held(self, kept: KeptFile) -> None:
         try:
-            kept.sync()
+            self._file.sync(kept)
         except OSError:
+            self._told = self._file.failures
             if self._rotates:
                 with suppress(OSError):
-                    self._rotate(kept)
+                    self._rename()
             raise
         failpoint.reach("append.synced")
 
     def _sync(self, kept: KeptFile) -> None:
         try:
-            kept.sync()
+            self._file.sync(kept)
         except OSError:
-            with suppress(OSError):
-                self._put_away(kept)
+            if self._rotates:
+                with suppress(OSError):
+                    self._put_away(kept)
             raise
 
     def _put_away(self, bad: KeptFile) -> None:
-        """Rename a file that could not be synced, unless that is done."""
-        if not self._rotates:
-            return
-        kept = self._file.acquire(LOCK_SECONDS)
+        """Rename a file that could not be synced, unless someone else did."""
+        self._file.acquire(LOCK_SECONDS)
         try:
-            if kept is bad:
-                self._rotate(kept)
+            if bad.is_at(str(self.path)):
+                self._rename()
         finally:
             self._file.release()
 

@@ -10,6 +10,9 @@ import signal
 
 # In the order in which they are reached.
 NAMES = (
+    "journal.made",
+    "journal.named",
+    "journal.half",
     "append.locked",
     "append.half",
     "append.written",
@@ -19,10 +22,17 @@ NAMES = (
     "long.renamed",
     "rotate.synced",
     "rotate.renamed",
+    "journal.unmarked",
+    "journal.marked",
+    "journal.removed",
     "compress.half",
     "compress.written",
     "compress.verified",
     "compress.renamed",
+    "recover.read",
+    "recover.sealed",
+    "recover.synced",
+    "recover.removed",
 )
 
 _armed = os.environ.get("LOOPOTEL_FAILPOINT")

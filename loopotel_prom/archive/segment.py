@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from loopotel_prom.archive import layout
+from loopotel_prom.archive import failpoint, layout
 from loopotel_prom.archive.record import Header, encode_header
 
 _write = os.write
@@ -41,8 +41,10 @@ class Segment:
         self._file = os.open(unfinished, _FLAGS, 0o600)
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            failpoint.reach("journal.made")
             self.append(encode_header(header))
             os.rename(unfinished, path)  # noqa: PTH104 - as the calls around it
+            failpoint.reach("journal.named")
         except BaseException:
             os.close(self._file)
             unfinished.unlink(missing_ok=True)
@@ -56,6 +58,9 @@ class Segment:
             OSError: The write failed; the file is as it was before, or not
                 `usable` any more.
         """
+        if failpoint.is_armed("journal.half"):
+            _write(self._file, line[: len(line) // 2])
+            failpoint.reach("journal.half")
         try:
             written = _write(self._file, line)
             if written != len(line):
@@ -85,6 +90,7 @@ class Segment:
         """Let go of the file, or remove it; once."""
         if remove and self.is_in_place():
             self.path.unlink(missing_ok=True)
+            failpoint.reach("journal.removed")
         os.close(self._file)
         self.usable = False
 

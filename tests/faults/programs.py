@@ -6,22 +6,23 @@ Started as a program it reads requests, JSON lines, from its input:
 that name, and is answered by its process id; ``{"wait": PID}`` by its status.
 """
 
+import ctypes
 import json
 import os
 import signal
 import sys
+import threading
 import traceback
 import warnings
+from pathlib import Path
 from typing import Any
 
-import loopotel_prom
 from loopotel_prom import LoopTracer
-from loopotel_prom.archive import failpoint
+from loopotel_prom.archive import failpoint, layout
+from loopotel_prom.archive.locked import LockedFile
 from loopotel_prom.archive.processor import ArchiveProcessor
-from loopotel_prom.metrics.collector import LoopCollector
-
-# What `configure` imports when called; here the server does, once for all children.
-_ = (ArchiveProcessor, LoopCollector)
+from loopotel_prom.archive.recovery import recover
+from loopotel_prom.pipeline import Pipeline
 
 # A child that hangs ends itself, and its status says so.
 _ALARM_SECONDS = 120
@@ -46,18 +47,61 @@ def write(
     iterations: int = 10,
     metadata_bytes: int = 0,
     attribute_bytes: int = 0,
-    durability: Any = "process",
-    failpoint_name: str = "",
+    threads: int = 1,
+    keeps_open: bool = False,
+    dies_at: str = "",
+    dies_after: int = 0,
+    **options: Any,
 ) -> None:
-    """Write runs, one after the other, with attributes of the size given."""
-    failpoint._armed = failpoint_name or None
-    loopotel_prom.configure(listen=None, archive=archive, durability=durability)
+    """
+    Write runs, one after the other, in each of some threads.
+
+    Args:
+        archive: The archive's folder.
+        acknowledgements: Where what was acknowledged is noted.
+        runs: How many of each thread.
+        iterations: Of each run.
+        metadata_bytes: The size of each run's metadata.
+        attribute_bytes: The size of each iteration's attributes.
+        threads: How many write.
+        keeps_open: One more run, begun first, never ends.
+        dies_at: A failpoint.
+        dies_after: Runs to be written before it is armed.
+        options: Of the `ArchiveProcessor`.
+    """
     said = Acknowledgements(acknowledgements)
-    for _ in range(runs):
-        with LoopTracer("killed-loop", metadata=texts(metadata_bytes)) as run:
+    processor = ArchiveProcessor(Path(archive), **options)
+    processor.prepare()
+    sink = Pipeline([processor], keeper=processor)
+    held = LoopTracer("held-loop", pipeline=sink)
+
+    def one_run() -> None:
+        metadata = texts(metadata_bytes)
+        with LoopTracer("killed-loop", metadata=metadata, pipeline=sink) as run:
             for number in range(1, iterations + 1):
                 emit(run, number, attribute_bytes)
                 said.add(run.trace_id, number)
+
+    def many_runs() -> None:
+        for _ in range(runs):
+            one_run()
+
+    if keeps_open:
+        held.emit_iteration(iteration=1, goal_score=0.4)
+        said.add(held.trace_id, 1)
+    for _ in range(dies_after):
+        one_run()
+    failpoint._armed = dies_at or None
+    others = [threading.Thread(target=many_runs) for _ in range(threads - 1)]
+    for thread in others:
+        thread.start()
+    many_runs()
+    for thread in others:
+        thread.join()
+    # Syncs, marks and compresses what the background thread would in a second.
+    processor.flush(60)
+    if not keeps_open:
+        processor.close()
 
 
 def emit(run: LoopTracer, number: int, attribute_bytes: int = 0) -> None:
@@ -74,6 +118,83 @@ def texts(size_bytes: int) -> Any:
     """Give texts of about that many bytes in all; one is of 64 KiB at most."""
     whole, rest = divmod(size_bytes, 60_000)
     return {str(n): "x" * 60_000 for n in range(whole)} | {"rest": "x" * rest}
+
+
+def recover_all(archive: str, *, dies_at: str = "") -> None:
+    """Recover an archive."""
+    failpoint._armed = dies_at or None
+    recover(Path(archive))
+
+
+def hold_lock(archive: str, sign: str, *, half: bool) -> None:
+    """Take the lock of the sealed file, tear a line, and never let go."""
+    file = LockedFile.of(Path(archive) / layout.SEALED)
+    kept = file.acquire(30)
+    if half:
+        os.write(kept.fd, b'{"schema_version":"ltf/0.1","trace')
+    Path(sign).touch()
+    signal.pause()
+
+
+def leave_orphan(archive: str, acknowledgements: str, sign: str) -> None:
+    """
+    Write, fork as a library in C does, without telling Python, and die.
+
+    The orphan, whose process id `sign` is told, has the journal open and locked.
+    """
+    said = Acknowledgements(acknowledgements)
+    sink = Pipeline([ArchiveProcessor(Path(archive))])
+    run = LoopTracer("orphaned-loop", pipeline=sink)
+    for number in range(1, 11):
+        emit(run, number)
+        said.add(run.trace_id, number)
+    # Held throughout, the interpreter's lock is held by no thread that is not there.
+    libc = ctypes.PyDLL(None)
+    pid = libc.fork()
+    if not pid:
+        libc.alarm(_ALARM_SECONDS)
+        libc.pause()
+    unfinished = Path(sign + ".tmp")
+    unfinished.write_text(str(pid))
+    unfinished.rename(sign)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def fork_often(archive: str, acknowledgements: str, *, forks: int) -> None:
+    """Fork children that write, while three threads hold every lock there is."""
+    said = Acknowledgements(acknowledgements)
+    processor = ArchiveProcessor(Path(archive), rotate_bytes=64 * 1024)
+    sink = Pipeline([processor])
+    over = threading.Event()
+
+    def one_run(name: str) -> None:
+        with LoopTracer(name, pipeline=sink) as run:
+            for number in range(1, 11):
+                emit(run, number)
+                said.add(run.trace_id, number)
+
+    def go_on() -> None:
+        while not over.is_set():
+            one_run("parent-loop")
+
+    threads = [threading.Thread(target=go_on) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    statuses = []
+    for _ in range(forks):
+        pid = os.fork()
+        if not pid:
+            # One that hangs is ended by its alarm, and its status tells.
+            signal.alarm(30)
+            one_run("child-loop")
+            processor.close()
+            os._exit(0)
+        statuses.append(os.waitpid(pid, 0)[1])
+    over.set()
+    for thread in threads:
+        thread.join()
+    processor.close()
+    assert statuses == [0] * forks, statuses
 
 
 def serve() -> None:

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from loopotel_prom.archive import layout, owner
+from loopotel_prom.archive import failpoint, layout, owner
 from loopotel_prom.archive.record import VERSION, Header, encode_mark
 from loopotel_prom.archive.segment import Segment, lines_of
 
@@ -42,6 +42,7 @@ class Journal:
         self._segments: list[Segment] = []
         self._active: Segment | None = None
         self._has_new_file = False
+        self._closed_bytes = 0
         self._unsynced: deque[tuple[str, bytes]] = deque()
         self._unsynced_bytes = 0
         self.appended = 0
@@ -78,12 +79,14 @@ class Journal:
         Raises:
             OSError: It could not be noted; recovery will find them sealed.
         """
+        failpoint.reach("journal.unmarked")
         for trace_id in trace_ids:
             concerned = [s for s in self._segments if trace_id in s.runs]
             for segment in concerned:
                 segment.runs.discard(trace_id)
             if concerned and self._active is not None and self._active.usable:
                 self._active.append(encode_mark(trace_id))
+                failpoint.reach("journal.marked")
 
     def reap(self, *, closing: bool = False) -> None:
         """Remove the segments that are full, or all if closing, and hold no run."""
@@ -93,6 +96,7 @@ class Journal:
             self._segments.remove(segment)
             if segment is self._active:
                 self._active = None
+            self._closed_bytes += segment.size_bytes
             segment.close(remove=True)
 
     def leave_segment(self) -> None:
@@ -134,11 +138,12 @@ class Journal:
                     if trace_id.encode() in line[:_HEAD_BYTES]:
                         self.append(trace_id, line + b"\n")
             self._segments.remove(segment)
+            self._closed_bytes += segment.size_bytes
             segment.close()
 
-    def is_empty(self) -> bool:
-        """Tell whether there is no segment."""
-        return not self._segments
+    def written_bytes(self) -> int:
+        """Give how much has been written in all."""
+        return self._closed_bytes + sum(each.size_bytes for each in self._segments)
 
     def lines(self, trace_id: str) -> Iterator[bytes]:
         """

@@ -4,7 +4,8 @@ JSON read value by value from pieces of bytes.
 The values themselves are left to the standard library's scanner, which is
 given all the text there is; what it cannot end yet it is given again, with at
 least as much text more. So a value costs a small multiple of its length, and no
-more is in memory than one value, or one piece, and as much again.
+more is in memory than one value, or one piece, and as much again. Objects of one
+kind that stand in a row are left to msgspec, many at once: three times as fast.
 """
 
 import codecs
@@ -13,11 +14,15 @@ import re
 from collections.abc import Iterable
 from typing import Any, Never
 
+import msgspec
+
 from loopotel_prom.errors import DocumentError
 
 MAX_VALUE_BYTES = 64 * 1024**2
 
-_BLANK = re.compile(r"[ \t\n\r]*")
+_BLANKS = " \t\n\r"
+_BLANK = re.compile(f"[{_BLANKS}]*")
+_OBJECT = re.compile(rf'\{{[{_BLANKS}]*"[^"\\]*"')
 # A number, word or escape that is cut by the end of the text makes the scanner
 # stop this near to it: the longest of them is `-Infinity`.
 _CUT_CHARACTERS = 16
@@ -38,6 +43,7 @@ class Parser:
         self._characters = 0
         self._offset = 0
         self._read = 0
+        self._one_by_one_until = 0
 
     @property
     def characters(self) -> int:
@@ -87,6 +93,31 @@ class Parser:
                 if not self._may_be_longer(value, end) or not self._read_on():
                     self._position = end
                     return value
+
+    def objects(self, characters: int) -> list[Any]:
+        """
+        Parse as many elements of an array as can be had cheaply, maybe none.
+
+        They, and the comma behind each, stand within so many characters. What
+        `value` would not parse is not parsed here either, but left to it.
+        """
+        self.peek()
+        first = _OBJECT.match(self._text, self._position)
+        if first is None or self.characters < self._one_by_one_until:
+            return []
+        # The last that begins alike is most likely an element as well. If what
+        # stands before it is whole, it is: JSON has no other way to read it.
+        last = self._text.rfind(first[0], first.end(), self._position + characters)
+        row, _, blank = self._text[self._position : last].rpartition(",")
+        if last < 0 or not row or blank.strip(_BLANKS):
+            return []
+        try:
+            found: list[Any] = _decoder.decode(f"[{row}]")
+        except (msgspec.DecodeError, RecursionError):
+            self._one_by_one_until = self.characters + characters
+            return []
+        self._position = last
+        return found
 
     def fail(self, message: str, position: int | None = None) -> Never:
         """
@@ -176,4 +207,5 @@ def _fault(error: Exception) -> str:
     return "not JSON that can be read: a number too long"
 
 
+_decoder = msgspec.json.Decoder()
 _scan = json.JSONDecoder(parse_constant=_refuse).raw_decode

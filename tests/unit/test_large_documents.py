@@ -54,7 +54,7 @@ def _long(data: bytes, size: int = 256 * 1024) -> LongLine:
 
 def _read(data: bytes, size: int) -> Any:
     """Read a document in pieces and put it together again."""
-    document = DocumentStream(_long(data, size), batch_characters=1)
+    document = DocumentStream(_long(data, size), batch_characters=size)
     spans = list(document.spans())
     assert document.complete
     return document.fields | ({} if document.span_count is None else {"spans": spans})
@@ -123,6 +123,8 @@ def test_an_example_gets_the_verdict_that_it_gets_whole(path: Path) -> None:
     st.dictionaries(st.text() | st.just("spans"), values), layouts, st.integers(1, 40)
 )
 @example({"a": 1.5e300, "b": -0.5, "spans": [12345, 1e-9, True, None]}, {}, 1)
+@example({"spans": [{"a": [{"a": 1}] * 3, "b": '{"a"'}] * 9}, {}, 40)
+@example({"spans": [{"a": "\ud83d"}, {"a": 1}, {"a": 10**400}] * 9}, {}, 40)
 @example({"spans": [], "a": '\\"\U0001f600\ud83d', "b": "\u00eb"}, {}, 1)
 def test_any_object_is_read_as_it_is(
     document: dict[str, Any], layout: dict[str, Any], size: int
@@ -142,6 +144,9 @@ def test_any_object_is_read_as_it_is(
         *(b"nope", b"\0\0\0", b'{"a":1}}', b'{"a":1} x', b'{"a" 1}', b"{1:2}"),
         *(b'{"spans":[{} {}]}', b'{"spans":[tru]}', b'{"spans":[{"a":"\n"}]}'),
         *(b'{"a":"\\u12"}', b'{"a":"\\x"}', b'{"a":01}', b'{"a":1.}', b'{"a":-}'),
+        *(b'{"spans":[{"a":[{"a":1},{"a":2},!]},{"a":[]},{"a":1}]}',),
+        *(b'{"spans":[{"a":1},{"a":2},\xc2\xa0{"a":3},{"a":4}]}',),
+        *(b'{"spans":[{"a":1},{"a":2},,{"a":3}]}', b'{"spans":[{"a":1};{"a":2}]}'),
         *(b'{"a":"\xff"}', b'{"spans":[{}],"\xc3\xab":"\xc3', b"\xff\xfe{}"),
     ),
 )

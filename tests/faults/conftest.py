@@ -238,12 +238,9 @@ class Children:
 
     def close(self) -> None:
         """End the server."""
-        self.end_all()
-        assert self._server.stdin is not None
-        assert self._server.stdout is not None
-        self._server.stdin.close()
-        self._server.wait(30)
-        self._server.stdout.close()
+        # Its input ends here, and it with that.
+        with self._server:
+            self.end_all()
 
     def _ask(self, **request: Any) -> int:
         assert self._server.stdin is not None

@@ -8,6 +8,7 @@ that name, and is answered by its process id; ``{"wait": PID}`` by its status.
 
 import ctypes
 import json
+import multiprocessing
 import os
 import signal
 import sys
@@ -17,6 +18,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import loopotel_prom
 from loopotel_prom import LoopTracer
 from loopotel_prom.archive import failpoint, layout
 from loopotel_prom.archive.locked import LockedFile
@@ -26,6 +28,10 @@ from loopotel_prom.pipeline import Pipeline
 
 # A child that hangs ends itself, and its status says so.
 _ALARM_SECONDS = 120
+
+
+# Runs that nobody ends: as garbage they would end themselves.
+_kept: list[LoopTracer] = []
 
 
 class Acknowledgements:
@@ -49,6 +55,7 @@ def write(
     attribute_bytes: int = 0,
     threads: int = 1,
     keeps_open: bool = False,
+    flushes: bool = False,
     dies_at: str = "",
     dies_after: int = 0,
     **options: Any,
@@ -65,6 +72,8 @@ def write(
         attribute_bytes: The size of each iteration's attributes.
         threads: How many write.
         keeps_open: One more run, begun first, never ends.
+        flushes: After each run, sync, mark and compress, which the background
+            thread would do within a second.
         dies_at: A failpoint.
         dies_after: Runs to be written before it is armed.
         options: Of the `ArchiveProcessor`.
@@ -74,6 +83,7 @@ def write(
     processor.prepare()
     sink = Pipeline([processor], keeper=processor)
     held = LoopTracer("held-loop", pipeline=sink)
+    _kept.append(held)
 
     def one_run() -> None:
         metadata = texts(metadata_bytes)
@@ -81,6 +91,8 @@ def write(
             for number in range(1, iterations + 1):
                 emit(run, number, attribute_bytes)
                 said.add(run.trace_id, number)
+        if flushes:
+            processor.flush(60)
 
     def many_runs() -> None:
         for _ in range(runs):
@@ -98,7 +110,6 @@ def write(
     many_runs()
     for thread in others:
         thread.join()
-    # Syncs, marks and compresses what the background thread would in a second.
     processor.flush(60)
     if not keeps_open:
         processor.close()
@@ -197,6 +208,57 @@ def fork_often(archive: str, acknowledgements: str, *, forks: int) -> None:
     assert statuses == [0] * forks, statuses
 
 
+def end(how: str, archive: str, acknowledgements: str) -> None:
+    """Print the sum of the numbers up to 20, as a loop, and end in some way."""
+    loopotel_prom.configure(listen=None, archive=archive)
+    said = Acknowledgements(acknowledgements)
+    if how == "child of multiprocessing":
+        context = multiprocessing.get_context("fork")
+        child = context.Process(target=_work, args=(said, how))
+        child.start()
+        child.join()
+    else:
+        _work(said, how)
+
+
+def _work(said: Acknowledgements, how: str) -> None:
+    with LoopTracer("complete-loop") as run:
+        for number in range(1, 11):
+            emit(run, number)
+            said.add(run.trace_id, number)
+    run = LoopTracer("ending-loop")
+    _kept.append(run)
+    if how in ("exception", "sys.exit"):
+        with run:
+            _say(_sum(run, said))
+            if how == "exception":
+                raise RuntimeError("as intended")
+            sys.exit(3)
+    _say(_sum(run, said))
+    if how == "sigterm":
+        os.kill(os.getpid(), signal.SIGTERM)
+    elif how == "os._exit":
+        os._exit(3)
+    elif how == "os.abort":
+        os.abort()
+    elif how == "exit with an open run":
+        sys.exit(3)
+
+
+def _say(result: int) -> None:
+    sys.stdout.write(f"{result}\n")
+    sys.stdout.flush()
+
+
+def _sum(run: LoopTracer, said: Acknowledgements) -> int:
+    result = 0
+    for number in range(1, 21):
+        result += number
+        emit(run, number)
+        said.add(run.trace_id, number)
+    return result
+
+
 def serve() -> None:
     """Answer requests until there are no more."""
     # Forking beside threads is part of what is tested.
@@ -225,4 +287,7 @@ def _run(program: str, arguments: dict[str, Any]) -> int:
 
 
 if __name__ == "__main__":
-    serve()
+    if sys.argv[1:]:
+        end(*sys.argv[1:])
+    else:
+        serve()

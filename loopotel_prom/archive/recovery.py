@@ -224,7 +224,8 @@ class _DeadJournal:
             self._sealed.sync()
             sync_folder(self._folder)
         reach("recover.synced")
-        for path, _ in self._files:
+        # The first last: it has the starts by which runs are known to be sealed.
+        for path, _ in reversed(self._files):
             path.unlink(missing_ok=True)
             reach("recover.removed")
         with contextlib.suppress(FileNotFoundError):

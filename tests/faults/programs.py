@@ -45,7 +45,7 @@ class Acknowledgements:
         os.write(self._file, f"{trace_id} {number}\n".encode())
 
 
-def write(
+def write(  # noqa: C901 - short, but of many turns
     archive: str,
     acknowledgements: str,
     *,
@@ -54,7 +54,7 @@ def write(
     metadata_bytes: int = 0,
     attribute_bytes: int = 0,
     threads: int = 1,
-    keeps_open: bool = False,
+    keeps_open: int = 0,
     flushes: bool = False,
     dies_at: str = "",
     dies_after: int = 0,
@@ -71,7 +71,7 @@ def write(
         metadata_bytes: The size of each run's metadata.
         attribute_bytes: The size of each iteration's attributes.
         threads: How many write.
-        keeps_open: One more run, begun first, never ends.
+        keeps_open: Iterations of one more run, begun first, that never ends.
         flushes: After each run, sync, mark and compress, which the background
             thread would do within a second.
         dies_at: A failpoint.
@@ -98,9 +98,9 @@ def write(
         for _ in range(runs):
             one_run()
 
-    if keeps_open:
-        held.emit_iteration(iteration=1, goal_score=0.4)
-        said.add(held.trace_id, 1)
+    for number in range(1, keeps_open + 1):
+        emit(held, number)
+        said.add(held.trace_id, number)
     for _ in range(dies_after):
         one_run()
     failpoint._armed = dies_at or None

@@ -63,7 +63,7 @@ _WAYS = {
     "rotate": {"rotate_bytes": 1},
     "compress": {"rotate_bytes": 1},
     "journal.removed": {"segment_bytes": 2_000},
-    "recover": {"keeps_open": True},
+    "recover": {"keeps_open": 20, "segment_bytes": 2_000},
 }
 
 
@@ -122,7 +122,7 @@ def test_a_kill_beside_small_segments_and_rotation_makes_no_second_version(
             archive=folder,
             acknowledgements=file,
             threads=3,
-            keeps_open=True,
+            keeps_open=20,
             segment_bytes=3_000,
             rotate_bytes=chance.choice((1, 20_000)),
         )
@@ -148,7 +148,7 @@ def test_a_kill_never_brings_back_a_run_that_was_sealed(
             "write",
             archive=folder,
             acknowledgements=file,
-            keeps_open=True,
+            keeps_open=20,
             flushes=True,
             runs=8,
             iterations=20,
@@ -176,7 +176,7 @@ def test_a_kill_while_recovering_changes_nothing(
             segment_bytes=100_000,
             threads=2,
             iterations=400,
-            keeps_open=True,
+            keeps_open=20,
         )
         time.sleep(0.1)
         children.kill(pid)

@@ -10,7 +10,9 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MAX_SECONDS = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // timedelta(seconds=1)
 _SECOND_NS = 1_000_000_000
 _END_NS = (_MAX_SECONDS + 1) * _SECOND_NS
-_DIGITS = tuple(f"{number:03d}" for number in range(1000))
+# Tables, at half the cost of formatting a number.
+_PAIRS = tuple(f"{number:02d}" for number in range(60))
+_TRIPLES = tuple(f"{number:03d}" for number in range(1000))
 _PATTERN = re.compile(
     r"(\d{4}-\d{2}-\d{2})[Tt ](\d{2}:\d{2}:\d{2})(?:\.(\d+))?([Zz]|[+-]\d{2}:\d{2})?"
 )
@@ -28,15 +30,14 @@ def format_time(time_ns: int) -> str:
         time_ns = 0 if time_ns < 0 else _MAX_SECONDS * _SECOND_NS
     micros = time_ns % _SECOND_NS // 1000
     second = _second(time_ns // _SECOND_NS)
-    # From a table, at half the cost of formatting a number.
-    return f"{second}.{_DIGITS[micros // 1000]}{_DIGITS[micros % 1000]}Z"
+    return f"{second}.{_TRIPLES[micros // 1000]}{_TRIPLES[micros % 1000]}Z"
 
 
 # The spans of a run are close together: its seconds, and its hours, come again.
 @lru_cache(maxsize=256)
 def _second(seconds: int) -> str:
     hours, seconds = divmod(seconds, 3600)
-    return f"{_hour(hours)}:{seconds // 60:02d}:{seconds % 60:02d}"
+    return f"{_hour(hours)}:{_PAIRS[seconds // 60]}:{_PAIRS[seconds % 60]}"
 
 
 @lru_cache(maxsize=16)

@@ -1,6 +1,7 @@
 """Documents from spans, spans from documents, and the bytes of both."""
 
 import json
+import math
 
 import pytest
 from hypothesis import given
@@ -148,6 +149,20 @@ def test_a_run_that_has_not_ended_ends_with_its_latest_span():
     document = ltf.fold([_run(), iteration])
     assert document["ended_at"] == document["spans"][1]["end_time"]
     assert document["outcome"] == "unknown"
+
+
+ties = st.integers(0, 10**10).map(lambda number: (2 * number + 1) / 20_000)
+near_ties = st.builds(math.nextafter, ties, st.sampled_from([0.0, math.inf]))
+
+
+@given(st.floats(allow_nan=False) | st.floats(0, 1) | ties | near_ties)
+def test_a_score_is_rounded_to_four_places(score):
+    """Ties, huge and tiny numbers too come out as the standard library rounds."""
+    iteration = IterationSpan(
+        "t", "2" * 16, "1" * 16, START, START, 1, score, 0.8, None, 0.0
+    )
+    attributes = ltf.fold([_run(), iteration])["spans"][1]["attributes"]
+    assert attributes["loop.goal_score"] == round(score, 4)
 
 
 def test_an_absent_id_has_no_key():

@@ -58,8 +58,8 @@ class Kept:
         """Tell whether this is the file of that name."""
         return self.size_at(path) is not None
 
-    def close(self) -> None:
-        """Let go of it."""
+    def drop(self) -> None:
+        """Let go of it at once."""
         # Some programs close all descriptors there are; the number, used again,
         # is not ours to close.
         if self.status():
@@ -117,7 +117,7 @@ class KeptFile(Kept):
     def close(self) -> None:
         """Let go of it, once a sync under way has ended."""
         with self._exclusive():
-            super().close()
+            self.drop()
             self.fd = -1
 
     @contextmanager

@@ -166,7 +166,8 @@ class LockedFile:
         for kept in (self.kept, self._lock):
             if kept:
                 with suppress(OSError):
-                    kept.close()
+                    # Without waiting: a thread of the parent was syncing, perhaps.
+                    kept.drop()
 
     def _enter(self, seconds: float) -> None:
         if not self._threads.acquire(True, seconds):

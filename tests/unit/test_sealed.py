@@ -352,6 +352,25 @@ os._exit(0)
         os.kill(child, signal.SIGKILL)
 
 
+def test_a_child_forked_during_a_sync_does_not_wait_for_it(path, start):
+    """The thread that syncs stays in the parent."""
+    parent = start("""
+import threading
+file.append(b"one")
+syncing = threading.Event()
+os.fdatasync = lambda fd: (syncing.set(), time.sleep(60))
+threading.Thread(target=file.sync, daemon=True).start()
+syncing.wait()
+child = os.fork()
+if not child:
+    file.append(b"child")
+    os._exit(0)
+os._exit(os.waitpid(child, 0)[1])
+""")
+    assert parent.wait(30) == 0
+    assert _lines(path) == [b"one", b"child"]
+
+
 def test_a_lock_that_was_removed_is_made_again(path, monkeypatch):
     """Who has the old one open notices, and locks the one that others find."""
     monkeypatch.setattr("loopotel_prom.archive.locked._LOOK_SECONDS", 0)

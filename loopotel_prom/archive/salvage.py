@@ -1,5 +1,6 @@
 """What can be had from a journal's damaged line, and where the rest of it goes."""
 
+import codecs
 import os
 import re
 from collections.abc import Iterator
@@ -10,8 +11,9 @@ from loopotel_prom.errors import DocumentError
 
 _START = re.compile(rb'\{"(?:seq|sealed|journal)":')
 _END = re.compile(rb'(?<=,"crc":"[0-9a-f]{8}"\})')
-# Of a record that was cut in the middle of its write.
-_TORN = re.compile(rb'\{("|$)')
+# Of a record that was cut in the middle of its write: JSON has no such characters.
+_TORN = re.compile(rb'\{(?:"[^\x00-\x1f]*)?')
+_Decoder = codecs.getincrementaldecoder("utf-8")
 # A line of garbage may hold any number of starts.
 _TRIES = 64
 
@@ -29,8 +31,14 @@ def whole_records(line: bytes) -> Iterator[Record]:
 
 
 def is_torn(line: bytes) -> bool:
-    """Tell whether a last line without an ending is the start of a record."""
-    return _TORN.match(line) is not None
+    """Tell whether a last line without an ending is the start of a record, no more."""
+    if not _TORN.fullmatch(line) or _END.search(line):
+        return False
+    try:
+        _Decoder().decode(line)  # the last character may be cut
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 class Quarantine:

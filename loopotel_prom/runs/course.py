@@ -67,7 +67,7 @@ def course_of(spans: Iterable[Any]) -> Iterator[Step | Happening]:
             yield _step(span, attributes, events)
         number_of = None if span.get("kind") == "loop" else latest
         for event in events:
-            if event.get("name") not in _USUAL:
+            if _is_unusual(event):
                 yield _happening(event, number_of)
 
 
@@ -125,7 +125,8 @@ def _who(
 
 
 def _is_unusual(event: Mapping[str, Any]) -> bool:
-    return event.get("name") not in _USUAL
+    # As text: what is no text may not even have a hash.
+    return _text(event.get("name")) not in _USUAL
 
 
 def _happening(event: Mapping[str, Any], iteration: int | None) -> Happening:

@@ -4,9 +4,12 @@ import contextlib
 import os
 from pathlib import Path
 
+from loopotel_prom.archive.folders import make_folder
+
 RESERVE_BYTES = 256 * 1024
 # Not taken from a disk that has next to nothing.
 _TIMES_FREE = 8
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Reserve:
@@ -25,19 +28,22 @@ class Reserve:
         with contextlib.suppress(OSError):
             if self._path.exists():
                 return
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_folder(self._path.parent)
             disk = os.statvfs(self._path.parent)
-            if disk.f_bavail * disk.f_frsize < RESERVE_BYTES * _TIMES_FREE:
-                return
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-            file = os.open(self._path, flags, 0o600)
-            try:
-                os.posix_fallocate(file, 0, RESERVE_BYTES)
-            except OSError:
-                self._path.unlink()
-                raise
-            finally:
-                os.close(file)
+            if disk.f_bavail * disk.f_frsize >= RESERVE_BYTES * _TIMES_FREE:
+                self._make()
+
+    def _make(self) -> None:
+        if self._path.parent.is_symlink():
+            return
+        file = os.open(self._path, _NEW, 0o600)
+        try:
+            _fill(file, RESERVE_BYTES)
+        except OSError:
+            self._path.unlink()
+            raise
+        finally:
+            os.close(file)
 
     def release(self) -> bool:
         """Let go of the space; True if there was any."""
@@ -46,3 +52,14 @@ class Reserve:
         except OSError:
             return False
         return True
+
+
+def _fill(file: int, size_bytes: int) -> None:
+    allocate = getattr(os, "posix_fallocate", None)
+    if allocate is not None:
+        allocate(file, 0, size_bytes)
+        return
+    # macOS has no such call.
+    written = 0
+    while written < size_bytes:
+        written += os.write(file, bytes(size_bytes - written))

@@ -2,8 +2,9 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from loopotel_prom.archive import owner, record
 from loopotel_prom.archive.files import RegularFile, is_locked, read_file
@@ -14,6 +15,7 @@ from loopotel_prom.archive.record import Header, Record
 from loopotel_prom.errors import ArchiveError, DocumentError
 from loopotel_prom.span import IterationSpan, RunSpan, Span
 
+_HEADER = b'{"journal"'
 _SEGMENT = re.compile(r"(.+)\.([0-9]{1,9})\.jsonl")
 
 
@@ -100,9 +102,8 @@ class Journal:
     segments: tuple[Path, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """One record and where it stands; `header` is that of its segment."""
+class Place(NamedTuple):
+    """One record, and where it stands."""
 
     line: Line
     record: Record
@@ -115,12 +116,13 @@ class JournalReader:
 
     Attributes:
         journal: What to read.
+        about: Passes over the lines in which these bytes are not; headers count.
         is_live: The owner lives; known once the first record has been read.
     """
 
     journal: Journal
+    about: bytes = b""
     is_live: bool = False
-    header: Header | None = field(default=None)
 
     def read(self) -> Iterator[Place | BadLine]:
         """
@@ -150,6 +152,9 @@ class JournalReader:
         for item in read_file(file):
             if bad is not None:
                 yield bad
+                bad = None
+            if self._is_passed_over(item):
+                continue
             place = _place(item)
             bad = place if isinstance(place, BadLine) else None
             if isinstance(place, Place):
@@ -158,9 +163,16 @@ class JournalReader:
         if bad is not None and not (is_held and bad.number):
             yield bad
 
+    def _is_passed_over(self, item: Item) -> bool:
+        return (
+            self.about != b""
+            and isinstance(item, Line)
+            and self.about not in item.data
+            and not item.data.startswith(_HEADER)
+        )
+
     def _meet(self, header: Header | None, *, is_held: bool) -> None:
         if header is not None:
-            self.header = header
             self.is_live = is_held and owner.lives(
                 header.pid, header.boot_id, header.process_start
             )
@@ -190,17 +202,18 @@ def journals(folder: Path) -> list[Journal]:
     ]
 
 
-def read_open_runs(folder: Path) -> Iterator[OpenRun | BadLine]:
+def read_open_runs(folder: Path, *, prefix: str = "") -> Iterator[OpenRun | BadLine]:
     """
     Find the runs that no mark says are sealed; damage where it is met.
 
-    Holds one `OpenRun` for each such run, and 16 bytes for each marked one.
+    Holds one `OpenRun` for each such run, and 16 bytes for each marked one. With
+    a prefix only the runs whose id begins so are looked for.
 
     Raises:
         ArchiveError: The folder cannot be read.
     """
     for journal in journals(folder):
-        reader = JournalReader(journal)
+        reader = JournalReader(journal, about=prefix.encode())
         runs: dict[str, OpenRun] = {}
         sealed = Seen()
         for place in reader.read():
@@ -210,7 +223,8 @@ def read_open_runs(folder: Path) -> Iterator[OpenRun | BadLine]:
                 _sort_in(place.record, journal, runs, sealed)
         for run in runs.values():
             run.is_live = reader.is_live
-            yield run
+            if run.trace_id.startswith(prefix):
+                yield run
 
 
 def read_spans(folder: Path, trace_id: str) -> Iterator[Span]:
@@ -224,7 +238,7 @@ def read_spans(folder: Path, trace_id: str) -> Iterator[Span]:
     """
     for journal in journals(folder):
         known = OpenRun(trace_id, journal.name, is_live=False)
-        for place in JournalReader(journal).read():
+        for place in JournalReader(journal, about=trace_id.encode()).read():
             if isinstance(place, BadLine) or place.record.trace_id != trace_id:
                 continue
             seq, span = place.record.seq, place.record.span
@@ -239,13 +253,14 @@ def _sort_in(
         sealed.add(item.sealed)
         runs.pop(item.sealed, None)
     elif item.span is not None and item.seq is not None:
-        trace_id = item.span.trace_id
-        # Records may be written again, behind the mark too, after a failed sync.
-        if trace_id not in sealed:
-            run = runs.get(trace_id)
-            if run is None:
-                run = runs[trace_id] = OpenRun(trace_id, journal.name, is_live=False)
-            run.add(item.seq, item.span)
+        run = runs.get(item.span.trace_id)
+        if run is None:
+            # Records may be written again, behind the mark too, after a failed sync.
+            if item.span.trace_id in sealed:
+                return
+            run = OpenRun(item.span.trace_id, journal.name, is_live=False)
+            runs[run.trace_id] = run
+        run.add(item.seq, item.span)
 
 
 def _place(item: Item) -> Place | BadLine:

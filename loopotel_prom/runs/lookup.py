@@ -44,11 +44,8 @@ def open_runs(folder: Path, prefix: str) -> list[OpenRun]:
     Raises:
         ArchiveError: The archive cannot be read.
     """
-    return [
-        run
-        for run in read_open_runs(folder)
-        if not isinstance(run, BadLine) and run.trace_id.startswith(prefix)
-    ]
+    runs = read_open_runs(folder, prefix=prefix)
+    return [run for run in runs if not isinstance(run, BadLine)]
 
 
 def not_found(folder: Path, trace_id: str) -> ArchiveError:

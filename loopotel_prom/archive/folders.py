@@ -13,7 +13,7 @@ def make_folder(folder: Path) -> None:
         OSError: It cannot be made.
     """
     made = [above for above in (folder, *folder.parents) if not above.exists()]
-    if folder in made:
+    if not folder.is_dir():
         # Traces hold what agents were told; nobody else's business.
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     for one in made:

@@ -10,7 +10,6 @@ from contextlib import suppress
 from pathlib import Path
 
 from loopotel_prom.archive.folders import make_folder
-from loopotel_prom.archive.folders import sync_folder as sync_folder  # noqa: PLC0414 - recovery asks here
 from loopotel_prom.archive.kept import Kept, KeptFile
 
 _AT_ONCE = fcntl.LOCK_EX | fcntl.LOCK_NB

@@ -2,6 +2,7 @@
 
 import re
 import zlib
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -11,6 +12,7 @@ from loopotel_prom.errors import DocumentError
 from loopotel_prom.plain import plain_mapping
 from loopotel_prom.span import (
     EvaluatorSpan,
+    Event,
     IterationSpan,
     RunSpan,
     Span,
@@ -19,13 +21,13 @@ from loopotel_prom.span import (
 
 VERSION = 1
 
-_CRC = b',"crc":"%08x"}\n'
-# The same without its line ending.
-_CRC_BYTES = len(_CRC % 0) - 1
+_CRC_TEXT = b',"crc":"%08x"}'
+_CRC_BYTES = len(_CRC_TEXT % 0)
+_CRC = _CRC_TEXT + b"\n"
 _TRACE_ID = re.compile(
     r"ltf-[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 )
-_SPAN_ID = re.compile(r"[0-9a-f]{16}")
+_SPAN_ID = re.compile(r"[0-9a-f]{16}").fullmatch
 _NAME_CHARACTERS = range(3, 65)
 # What RFC 3339 can spell: up to the end of the year 9999.
 _LATEST_NS = 253_402_300_799 * 10**9
@@ -96,8 +98,7 @@ def encode_header(header: Header) -> bytes:
 
 def is_intact(line: bytes) -> bool:
     """Tell whether a line, without its ending, is as it was written."""
-    body = memoryview(line)[:-_CRC_BYTES]
-    return line[-_CRC_BYTES:] == (_CRC % _crc32(body))[:-1]
+    return line.endswith(_CRC_TEXT % _crc32(line[:-_CRC_BYTES]))
 
 
 def decode(line: bytes) -> Record:
@@ -114,13 +115,20 @@ def decode(line: bytes) -> Record:
         record = _decoder.decode(line)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise DocumentError(f"no record: {error}") from error
-    if record.span is not None:
+    span = record.span
+    if span is not None:
         if record.seq is None or record.seq < 0:
             raise DocumentError("no record: a span without its seq")
-        _check(record.span)
-    elif record.journal is None and not _TRACE_ID.fullmatch(record.sealed or ""):
+        if not _is_usable(span):
+            raise DocumentError("no record: its ids, times or name fit no document")
+    elif record.journal is None and not _is_trace_id(record.sealed or ""):
         raise DocumentError("no record: neither header, span nor mark")
     return record
+
+
+def decode_again(line: bytes) -> Record:
+    """Read a line that `decode` has read before."""
+    return _decoder.decode(line)
 
 
 def _line(members: dict[str, Any]) -> bytes:
@@ -128,23 +136,27 @@ def _line(members: dict[str, Any]) -> bytes:
     return body + _CRC % _crc32(body)
 
 
-def _check(span: Span) -> None:
+def _is_usable(span: Span) -> bool:
     """See that a valid document can be made of it: anyone can write a journal."""
-    fault = ""
     end_ns = span.start_ns if span.end_ns is None else span.end_ns
-    parent = span.parent_span_id
-    if not _TRACE_ID.fullmatch(span.trace_id):
-        fault = "trace id"
-    elif not (_SPAN_ID.fullmatch(span.span_id) and (parent is None or parent)):
-        fault = "span id"
-    elif not 0 <= span.start_ns <= end_ns <= _LATEST_NS:
-        fault = "times"
-    elif isinstance(span, RunSpan) and len(span.loop_name) not in _NAME_CHARACTERS:
-        fault = "loop name"
-    elif any(not 0 <= event.time_ns <= _LATEST_NS for event in span.events):
-        fault = "time of an event"
-    if fault:
-        raise DocumentError(f"no record: its {fault} fits no document")
+    return (
+        _is_trace_id(span.trace_id)
+        and _SPAN_ID(span.span_id) is not None
+        and span.parent_span_id != ""
+        and 0 <= span.start_ns <= end_ns <= _LATEST_NS
+        and (type(span) is not RunSpan or len(span.loop_name) in _NAME_CHARACTERS)
+        and not (span.events and _is_some_time_off(span.events))
+    )
+
+
+# A journal has many records of few runs.
+@lru_cache(maxsize=1024)
+def _is_trace_id(text: str) -> bool:
+    return _TRACE_ID.fullmatch(text) is not None
+
+
+def _is_some_time_off(events: tuple[Event, ...]) -> bool:
+    return any(not 0 <= event.time_ns <= _LATEST_NS for event in events)
 
 
 def _plain(span: Span) -> Span:

@@ -21,9 +21,9 @@ import msgspec
 from loopotel_prom import ltf
 from loopotel_prom.archive import layout, owner
 from loopotel_prom.archive.failpoint import reach
-from loopotel_prom.archive.locked import sync_folder
+from loopotel_prom.archive.folders import sync_folder
 from loopotel_prom.archive.lookup import newest_entries
-from loopotel_prom.archive.record import Record, decode
+from loopotel_prom.archive.record import Record, decode, decode_again
 from loopotel_prom.archive.salvage import Quarantine, is_torn, whole_records
 from loopotel_prom.archive.sealed import SealedFile
 from loopotel_prom.archive.segment import lines_of
@@ -201,6 +201,8 @@ class _DeadJournal:
     def __init__(self, folder: Path, files: list[tuple[Path, int]]) -> None:
         self._folder = folder
         self._files = files
+        # Lines, by file and number, that are no records.
+        self._bad: set[tuple[int, int]] = set()
         self._sealed = SealedFile(
             folder / layout.SEALED,
             rotate_bytes=layout.ROTATE_BYTES,
@@ -212,9 +214,9 @@ class _DeadJournal:
     ) -> None:
         """Seal all runs, then remove the segments."""
         runs: dict[str, _Found] = {}
-        for record, offset in self._records(result):
+        for number, (record, offset) in enumerate(self._records(result)):
             _sort_in(record, runs)
-            if progress is not None and offset % _PROGRESS_LINES == 0:
+            if progress is not None and number % _PROGRESS_LINES == 0:
                 progress(min(read + offset, total), total)
         reach("recover.read")
         for found in self._unsealed(runs, result):
@@ -237,11 +239,12 @@ class _DeadJournal:
             quarantine = Quarantine(self._folder / layout.QUARANTINE / path.name)
             size = os.fstat(file).st_size
             offset = 0
-            for line in lines_of(file, size):
+            for number, line in enumerate(lines_of(file, size)):
                 offset += len(line) + 1
                 try:
                     yield decode(line), offset
                 except DocumentError:
+                    self._bad.add((file, number))
                     yield from ((each, offset) for each in whole_records(line))
                     if offset > size and is_torn(line):
                         result.torn += 1
@@ -273,26 +276,26 @@ class _DeadJournal:
 
     def _spans(self, trace_id: str) -> Iterator[ChildSpan]:
         """Read the spans of a long run once more."""
-        wanted = trace_id.encode()
         latest = -1
+        for record in self._records_again(trace_id.encode()):
+            span, seq = record.span, record.seq
+            if span is None or seq is None or span.trace_id != trace_id:
+                continue
+            if seq > latest and not isinstance(span, RunSpan):
+                latest = seq
+                yield span
+
+    def _records_again(self, wanted: bytes) -> Iterator[Record]:
+        """Read the records on whose lines these bytes stand."""
         for _, file in self._files:
-            for line in lines_of(file, os.fstat(file).st_size):
+            lines = enumerate(lines_of(file, os.fstat(file).st_size))
+            for number, line in lines:
                 if wanted not in line:
                     continue
-                for record in _decoded(line):
-                    span, seq = record.span, record.seq
-                    if span is None or seq is None or span.trace_id != trace_id:
-                        continue
-                    if seq > latest and not isinstance(span, RunSpan):
-                        latest = seq
-                        yield span
-
-
-def _decoded(line: bytes) -> Iterator[Record]:
-    try:
-        yield decode(line)
-    except DocumentError:
-        yield from whole_records(line)
+                if (file, number) in self._bad:
+                    yield from whole_records(line)
+                else:
+                    yield decode_again(line)
 
 
 def _sort_in(record: Record, runs: dict[str, _Found]) -> None:

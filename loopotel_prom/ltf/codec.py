@@ -18,8 +18,9 @@ def encode(document: Mapping[str, Any]) -> bytes:
     """
     Spell a document as one line of JSON, without the newline.
 
-    Where it holds values that JSON cannot carry, each span, and what is not a
-    span, is made plain by itself (`loopotel_prom.plain`): none is cut for another.
+    Where it holds values that JSON cannot carry, the span that has them, or the
+    part that is no span, is made plain by itself (`loopotel_prom.plain`): none is
+    cut for another.
     """
     try:
         return _encoder.encode(document)
@@ -28,18 +29,25 @@ def encode(document: Mapping[str, Any]) -> bytes:
 
 
 def _parts(document: Mapping[str, Any]) -> Document:
-    """Make each part plain by itself."""
+    """Make plain, by itself, each part that needs it."""
     # Exact types alone: a stranger's mapping, or list, may have no end.
     if type(document) is not dict:
         return plain_mapping(document)
     try:
-        parts = {text(key): plain(document[key]) for key in document}
+        parts: Document = {text(key): _part(document[key]) for key in document}
         spans = document.get("spans")
         if type(spans) is list or type(spans) is tuple:
-            parts["spans"] = [plain(span) for span in spans]
+            parts["spans"] = [_part(span) for span in spans]
     except Exception:  # noqa: BLE001 - a stranger's mapping may raise anything
         return plain_mapping(document)
     return parts
+
+
+def _part(value: object) -> msgspec.Raw:
+    try:
+        return msgspec.Raw(_encoder.encode(value))
+    except Exception:  # noqa: BLE001 - a stranger's methods may raise anything
+        return msgspec.Raw(_encoder.encode(plain(value)))
 
 
 def decode(data: bytes) -> Document:

@@ -9,8 +9,8 @@ from statistics import fmean
 
 from loopotel_prom.health import Health
 from loopotel_prom.metrics import catalogue
-from loopotel_prom.metrics.catalogue import IDENTITY_LABELS, Metric
 from loopotel_prom.metrics.archive import archive_families
+from loopotel_prom.metrics.catalogue import IDENTITY_LABELS, Metric
 from loopotel_prom.metrics.histogram import Histogram
 from loopotel_prom.metrics.labels import LabelValues, label_value
 from loopotel_prom.metrics.snapshot import Family, HistogramValue, Sample, Snapshot

@@ -2,6 +2,7 @@
 
 import threading
 from collections import deque
+from collections.abc import Iterable
 
 BACKLOG_BYTES = 16 * 1024**2
 
@@ -51,6 +52,18 @@ class Backlog:
         with self._lock:
             if self.lines and self.lines[0] is item:
                 self._size_bytes -= len(self.lines.popleft()[1])
+
+    def forget(self, trace_ids: Iterable[str]) -> None:
+        """Drop the lines of runs that need them no more."""
+        gone = frozenset(trace_ids)
+        with self._lock:
+            # In place: others look at it.
+            for _ in range(len(self.lines)):
+                item = self.lines.popleft()
+                if item[0] in gone:
+                    self._size_bytes -= len(item[1])
+                else:
+                    self.lines.append(item)
 
     def of(self, trace_id: str) -> list[bytes]:
         """Give the lines of a run, without their endings."""

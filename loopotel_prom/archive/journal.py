@@ -4,26 +4,51 @@ The journal: the records of this process's runs, in segments.
 What is where, and in which order it gets there, is told in `specs/archive.md`.
 """
 
+import errno
 import os
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
+from typing import NamedTuple
 
 from loopotel_prom.archive import failpoint, layout, owner
+from loopotel_prom.archive.folders import make_folder, sync_folder
 from loopotel_prom.archive.record import VERSION, Header, encode_mark
-from loopotel_prom.archive.segment import Segment, lines_of
+from loopotel_prom.archive.segment import Segment
 
 SEGMENT_BYTES = 64 * 1024**2
 # What is kept to be written again if a sync fails: seconds of a busy process.
 _UNSYNCED_BYTES = 8 * 1024**2
+# A trace id stands within these of a record's line.
+HEAD_BYTES = 120
+
+
+class Unsynced(NamedTuple):
+    """
+    What is to be brought to the disk.
+
+    Attributes:
+        appended: Lines that are on disk once all of this is.
+        files: Descriptors, to be closed by whoever has this.
+        folder: The folder, if a segment is new in it.
+    """
+
+    appended: int
+    files: list[int]
+    folder: Path | None
+
+    def close(self) -> None:
+        """Give the descriptors back."""
+        for file in self.files:
+            os.close(file)
 
 
 class Journal:
     """
     The journal of one process, made when first appended to.
 
-    Not thread-safe, but for `sync_descriptors`'s result and what `lines` gives.
+    Not thread-safe; the descriptors that it hands out may be used anywhere.
 
     Args:
         folder: The archive's folder.
@@ -43,8 +68,11 @@ class Journal:
         self._active: Segment | None = None
         self._has_new_file = False
         self._closed_bytes = 0
-        self._unsynced: deque[tuple[str, bytes]] = deque()
+        # The number of each line, its run, and the line.
+        self._unsynced: deque[tuple[int, str, bytes]] = deque()
         self._unsynced_bytes = 0
+        # Of the runs that were marked meanwhile: how many lines there were then.
+        self._marked: dict[str, int] = {}
         self.appended = 0
         self.synced = 0
 
@@ -66,38 +94,40 @@ class Journal:
         segment.is_synced = False
         segment.runs.add(trace_id)
         self.appended += 1
-        self._unsynced.append((trace_id, line))
+        self._unsynced.append((self.appended, trace_id, line))
         size_bytes = self._unsynced_bytes + len(line)
-        if size_bytes > _UNSYNCED_BYTES:
-            size_bytes -= len(self._unsynced.popleft()[1])
+        while size_bytes > _UNSYNCED_BYTES:
+            size_bytes -= len(self._unsynced.popleft()[2])
         self._unsynced_bytes = size_bytes
 
     def mark(self, trace_ids: Iterable[str]) -> None:
         """
         Note that the documents of these runs are on disk.
 
+        Each segment with records of a run gets its mark, so that none depends on
+        another that is removed; the latest first, so that whatever is left of a
+        run after a crash has a mark behind it.
+
         Raises:
             OSError: It could not be noted; recovery will find them sealed.
         """
         failpoint.reach("journal.unmarked")
-        for trace_id in trace_ids:
-            concerned = [s for s in self._segments if trace_id in s.runs]
-            for segment in concerned:
-                segment.runs.discard(trace_id)
-            if concerned and self._active is not None and self._active.usable:
-                self._active.append(encode_mark(trace_id))
+        marked = set(trace_ids)
+        if self._unsynced:
+            self._marked |= dict.fromkeys(marked, self.appended)
+        concerned = [(s, sorted(s.runs & marked)) for s in self._segments]
+        for segment, _ in concerned:
+            segment.runs -= marked
+        for segment, runs in reversed(concerned):
+            if runs and segment.usable:
+                segment.append(b"".join(map(encode_mark, runs)))
                 failpoint.reach("journal.marked")
 
     def reap(self, *, closing: bool = False) -> None:
         """Remove the segments that are full, or all if closing, and hold no run."""
         for segment in [*self._segments]:
-            if segment.runs or (segment is self._active and not closing):
-                continue
-            self._segments.remove(segment)
-            if segment is self._active:
-                self._active = None
-            self._closed_bytes += segment.size_bytes
-            segment.close(remove=True)
+            if not segment.runs and (closing or segment is not self._active):
+                self._let_go([segment])
 
     def leave_segment(self) -> None:
         """Begin a new segment with the next record: the present one is suspect."""
@@ -108,16 +138,25 @@ class Journal:
         Write what no sync has confirmed into a new segment.
 
         Raises:
-            OSError: It could not be written there.
+            OSError: It could not be written there, and is to be once more.
         """
-        lines = [*self._unsynced]
-        self._forget_unsynced()
+        lines = [item for item in self._unsynced if not self._is_marked(item)]
         # Never asked again: a second sync would say yes to what it forgot.
         for segment in self._segments:
             segment.is_synced = True
         self._active = None
-        for trace_id, line in lines:
+        before = self.appended
+        for _, trace_id, line in lines:
             self.append(trace_id, line)
+        self._forget_unsynced(before)
+
+    def _is_marked(self, item: tuple[int, str, bytes]) -> bool:
+        number, trace_id, _ = item
+        return number <= self._marked.get(trace_id, -1)
+
+    def _forget_unsynced(self, numbered: int) -> None:
+        while self._unsynced and self._unsynced[0][0] <= numbered:
+            self._unsynced_bytes -= len(self._unsynced.popleft()[2])
 
     def is_in_place(self) -> bool:
         """Tell whether each segment is where it was made."""
@@ -127,65 +166,78 @@ class Journal:
         """
         Write the records of segments that were taken away into new ones.
 
+        Those of later segments too: a run's records stay in order.
+
         Raises:
-            OSError: They could not be written.
+            OSError: They could not be written, and are to be once more.
         """
-        lost = [each for each in self._segments if not each.is_in_place()]
+        places = [segment.is_in_place() for segment in self._segments]
+        first, end = places.index(False), len(places)
         self._active = None
-        for segment in lost:
-            for line in segment.lines():
-                for trace_id in segment.runs:
-                    if trace_id.encode() in line[:_HEAD_BYTES]:
-                        self.append(trace_id, line + b"\n")
+        try:
+            for segment in self._segments[first:end]:
+                self._copy(segment)
+            for segment in self._segments[end:]:
+                segment.sync()
+            if self._segments[end:]:
+                sync_folder(self._folder)
+        except OSError:
+            self._let_go(self._segments[end:])
+            raise
+        self._let_go(self._segments[first:end])
+
+    def _copy(self, segment: Segment) -> None:
+        runs = {trace_id.encode(): trace_id for trace_id in segment.runs}
+        for line in segment.lines():
+            head = line[:HEAD_BYTES]
+            for spelled, trace_id in runs.items():
+                if spelled in head:
+                    self.append(trace_id, line + b"\n")
+
+    def _let_go(self, segments: list[Segment]) -> None:
+        for segment in segments:
             self._segments.remove(segment)
+            if segment is self._active:
+                self._active = None
             self._closed_bytes += segment.size_bytes
-            segment.close()
+            segment.close(remove=True)
 
     def written_bytes(self) -> int:
         """Give how much has been written in all."""
         return self._closed_bytes + sum(each.size_bytes for each in self._segments)
 
-    def lines(self, trace_id: str) -> Iterator[bytes]:
+    def files_of(self, trace_id: str) -> list[tuple[int, int]]:
         """
-        Yield the lines of a run that is not marked, as they are now.
+        Give the segments with records of a run that is not marked.
 
-        The segments are fixed by this call; reading them may come later, from
-        another thread, while others append.
-        """
-        wanted = trace_id.encode()
-        held = [s for s in self._segments if trace_id in s.runs]
-        files = [(s.descriptor(), s.size_bytes) for s in held]
-        return _lines_with(wanted, files)
-
-    def sync_descriptors(self) -> tuple[int, list[int]]:
-        """
-        Give what is to be synced: the count of lines, and files to close after.
-
-        The folder's is among them if a segment is new in it.
+        Each as a descriptor, to be closed, and the bytes in it now. Reading may
+        come later, from another thread, while others append.
 
         Raises:
             OSError: Too many files are open.
         """
-        files: list[int] = []
-        try:
-            for segment in self._segments:
-                if not segment.is_synced:
-                    files.append(segment.descriptor())  # noqa: PERF401 - closed if one fails
-            if self._has_new_file:
-                files.append(os.open(self._folder, os.O_RDONLY | os.O_CLOEXEC))
-        except OSError:
-            for file in files:
-                os.close(file)
-            raise
-        return self.appended, files
+        held = [segment for segment in self._segments if trace_id in segment.runs]
+        sizes = [segment.size_bytes for segment in held]
+        return list(zip(_descriptors(held), sizes, strict=True))
+
+    def unsynced(self) -> Unsynced:
+        """
+        Give what is to be synced.
+
+        Raises:
+            OSError: Too many files are open.
+        """
+        dirty = [segment for segment in self._segments if not segment.is_synced]
+        folder = self._folder if self._has_new_file else None
+        return Unsynced(self.appended, _descriptors(dirty), folder)
 
     def note_synced(self, appended: int) -> None:
         """Note that the first lines, as many as given, are on disk."""
-        while self._unsynced and self.appended - len(self._unsynced) < appended:
-            self._unsynced_bytes -= len(self._unsynced.popleft()[1])
+        self._forget_unsynced(appended)
         self.synced = max(self.synced, appended)
         if self.appended == appended:
             self._has_new_file = False
+            self._marked.clear()
             for segment in self._segments:
                 segment.is_synced = True
 
@@ -195,16 +247,15 @@ class Journal:
             segment.close()
         self._segments = []
         self._active, self._name, self._made = None, "", 0
-        self._forget_unsynced()
-
-    def _forget_unsynced(self) -> None:
-        self._unsynced.clear()
-        self._unsynced_bytes = 0
+        self._forget_unsynced(self.appended)
+        self._marked.clear()
 
     def _begin_segment(self) -> Segment:
         if not self._name:
             self._name = layout.journal_name()
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(self._folder)
+        if self._folder.is_symlink():
+            raise OSError(errno.ELOOP, f"its folder {layout.JOURNAL!r} is a link")
         self._made += 1
         path = self._folder / f"{self._name}.{self._made}.jsonl"
         segment = Segment(path, self._header())
@@ -225,16 +276,13 @@ class Journal:
         )
 
 
-# A trace id stands within these of a record's line.
-_HEAD_BYTES = 120
-
-
-def _lines_with(wanted: bytes, files: list[tuple[int, int]]) -> Iterator[bytes]:
+def _descriptors(segments: Iterable[Segment]) -> list[int]:
+    files: list[int] = []
     try:
-        for file, size_bytes in files:
-            for line in lines_of(file, size_bytes):
-                if wanted in line[:_HEAD_BYTES]:
-                    yield line
-    finally:
-        for file, _ in files:
+        for segment in segments:
+            files.append(segment.descriptor())  # noqa: PERF401 - closed if one fails
+    except OSError:
+        for file in files:
             os.close(file)
+        raise
+    return files

@@ -1,5 +1,6 @@
 """`ArchiveProcessor`: journals each span, and seals each run that ends."""
 
+import contextlib
 import errno
 import threading
 from collections import deque
@@ -32,6 +33,7 @@ _KEPT_SPANS = 1000
 _PATIENCE_SECONDS = 0.25
 # What runs may hold in memory, all together, that ended and found no disk.
 _PENDING_SPANS = 50_000
+_PENDING_RUNS = 10_000
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
@@ -103,7 +105,8 @@ class ArchiveProcessor:
         # In the sealed file, which has not been synced since.
         self._unsynced: list[_Run] = []
         self._must_recover = False
-        self._may_compress = True
+        # Rotated, and not to be compressed by this process.
+        self._left_plain: set[Path] = set()
         self._closed = False
 
     def prepare(self) -> None:
@@ -183,7 +186,6 @@ class ArchiveProcessor:
             return False
         try:
             self._work()
-            self._seal_pending()
         finally:
             self._tick_lock.release()
         return not self._pending
@@ -225,7 +227,7 @@ class ArchiveProcessor:
 
     def _end(self, run: _Run) -> None:
         try:
-            if run.spans is None or self._pending:
+            if run.spans is None or self._pending or self._spool.is_slow():
                 # A long one takes its time; and nobody overtakes.
                 self._postpone(run)
             else:
@@ -240,12 +242,26 @@ class ArchiveProcessor:
     def _postpone(self, run: _Run) -> None:
         with self._lock:
             self._pending.append(run)
-            if self._has_journal:
-                held = sum(len(each.spans or ()) for each in self._pending)
-                if held > _PENDING_SPANS:
-                    run.spans = None
+            self._bound_pending(run)
         self._health.archive.pending_runs = len(self._pending)
+        if self._syncs_seals:
+            # Its document is not on disk yet; then what it is made of has to be.
+            self._spool.commit()
         self._upkeep.wake()
+
+    def _bound_pending(self, latest: _Run) -> None:
+        """Let go of what would be too much; what is in the journal, recovery finds."""
+        held = sum(len(each.spans or ()) for each in self._pending)
+        if self._has_journal:
+            if held > _PENDING_SPANS:
+                latest.spans = None
+            if len(self._pending) > _PENDING_RUNS:
+                self._pending.popleft()
+            return
+        while held > _PENDING_SPANS or len(self._pending) > _PENDING_RUNS:
+            gone = len(self._pending.popleft().spans or ())
+            self._health.archive.lost_spans += gone + 1
+            held -= gone
 
     # Anywhere.
 
@@ -273,25 +289,28 @@ class ArchiveProcessor:
 
     def _append(self, run: _Run, lock_seconds: float) -> None:
         assert run.end is not None  # noqa: S101 - only such runs get here
-        end, spans = run.end, run.spans
+        end = run.end
+        spans: Iterable[ChildSpan] | None = run.spans
         if spans is None:
+            spans = self._spool.spans(run.trace_id)
             lost = self._spool.lost(run.trace_id)
             if lost:
                 metadata = {**end.metadata, "missing_spans": lost}
                 end = msgspec.structs.replace(end, metadata=metadata)
-        pieces = ltf.stream(
-            end, self._spool.spans(run.trace_id) if spans is None else spans
-        )
+        size_bytes = 0
+
+        def counted(pieces: Iterable[bytes]) -> Iterator[bytes]:
+            nonlocal size_bytes
+            for piece in pieces:
+                size_bytes += len(piece)
+                yield piece
+
         self._file.append_pieces(
-            self._counted(pieces),
+            counted(ltf.stream(end, spans)),
             sync=self._syncs_seals,
             lock_seconds=lock_seconds,
         )
-
-    def _counted(self, pieces: Iterable[bytes]) -> Iterator[bytes]:
-        for piece in pieces:
-            self._health.archive.sealed_bytes += len(piece)
-            yield piece
+        self._health.archive.sealed_bytes += size_bytes
 
     # In the background.
 
@@ -300,9 +319,8 @@ class ArchiveProcessor:
         with self._tick_lock:
             try:
                 self._work()
-                self._seal_pending()
             except ArchiveError as error:
-                self._health.archive.degrade(error.path, str(error))
+                self._health.archive.degrade(error.path, _reason(error))
                 return True
             except Exception as error:  # noqa: BLE001 - the thread must not die of it
                 self._health.failed("ArchiveProcessor", error)
@@ -313,21 +331,45 @@ class ArchiveProcessor:
 
     def _work(self) -> None:
         if self._must_recover:
-            self._must_recover = False
-            found = recover(self._folder)
-            self._health.archive.recovered_runs += len(found.runs)
-        self._spool.restore()
-        self._spool.drain()
+            self._recover()
+        if self._spool.restore():
+            self._spool.drain()
         if self._has_journal and not self._spool.is_synced():
             self._spool.sync()
         self._sync_seals()
-        self._reserve_and_compress()
+        self._seal_pending()
+        if self._spool.is_degraded() or self._pending:
+            return
+        self._health.archive.heal(str(self._folder))
+        if self._has_journal:
+            self._reserve.take()
+        self._compress()
+
+    def _recover(self) -> None:
+        self._must_recover = False
+        try:
+            found = recover(self._folder)
+        except ArchiveError as error:
+            # What is wrong with a dead process's journal is no fault of this one's.
+            self._health.failed("ArchiveProcessor", error)
+        else:
+            self._health.archive.recovered_runs += len(found.runs)
+
+    def _compress(self) -> None:
+        for path in layout.rotated_files(self._folder):
+            if path.suffix == ".jsonl" and path not in self._left_plain:
+                try:
+                    compress(path)
+                except ArchiveError as error:
+                    # Not at it again every second, with all of the file.
+                    self._left_plain.add(path)
+                    self._health.failed("ArchiveProcessor", error)
 
     def _seal_pending(self) -> None:
         while self._pending:
             run = self._pending[0]
             self._seal(run, LOCK_SECONDS)
-            with self._lock:
+            with self._lock, contextlib.suppress(ValueError):
                 self._pending.remove(run)
             self._health.archive.pending_runs = len(self._pending)
         self._sync_seals()
@@ -345,7 +387,9 @@ class ArchiveProcessor:
             self._health.archive.sync_failed(str(self._folder), error)
             self._reseal(runs)
             return
-        self._spool.mark([run.trace_id for run in runs])
+        # Of an id in use again, the records of both runs stand before its mark.
+        ended = [run.trace_id for run in runs if run.trace_id not in self._runs]
+        self._spool.mark(ended)
 
     def _reseal(self, runs: list[_Run]) -> None:
         """Seal runs once more: their documents may not be on disk."""
@@ -353,10 +397,7 @@ class ArchiveProcessor:
             with self._lock:
                 self._pending.extendleft(reversed(runs))
 
-    def _reserve_and_compress(self) -> None:
-        if not self._spool.is_degraded() and not self._pending:
-            if self._has_journal:
-                self._reserve.take()
-            for path in layout.rotated_files(self._folder):
-                if path.suffix == ".jsonl":
-                    compress(path)
+
+def _reason(error: ArchiveError) -> str:
+    """Give what went wrong; where, and what to do, the log says itself."""
+    return str(error).removeprefix(f"{error.path}: ").removesuffix(f"; {error.hint}")

@@ -9,6 +9,7 @@ from loopotel_prom.archive import failpoint, layout
 from loopotel_prom.archive.record import Header, encode_header
 
 _write = os.write
+sync_file = getattr(os, "fdatasync", os.fsync)
 _CHUNK_BYTES = 1024 * 1024
 _FLAGS = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -73,6 +74,16 @@ class Segment:
     def descriptor(self) -> int:
         """Give a descriptor of its own to whoever syncs it; to be closed."""
         return os.dup(self._file)
+
+    def sync(self) -> None:
+        """
+        Bring it to the disk.
+
+        Raises:
+            OSError: It is not known to be there; not to be asked again.
+        """
+        sync_file(self._file)
+        self.is_synced = True
 
     def is_in_place(self) -> bool:
         """Tell whether the file is still where it was made."""

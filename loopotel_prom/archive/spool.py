@@ -16,8 +16,10 @@ from pathlib import Path
 from time import monotonic_ns, sleep
 
 from loopotel_prom.archive.backlog import Backlog
-from loopotel_prom.archive.journal import SEGMENT_BYTES, Journal
+from loopotel_prom.archive.folders import sync_folder
+from loopotel_prom.archive.journal import HEAD_BYTES, SEGMENT_BYTES, Journal
 from loopotel_prom.archive.record import decode
+from loopotel_prom.archive.segment import lines_of, sync_file
 from loopotel_prom.errors import DocumentError
 from loopotel_prom.health import ArchiveHealth
 from loopotel_prom.span import ChildSpan, RunSpan
@@ -30,7 +32,9 @@ _SLOW_IN_A_ROW = 3
 _PATIENCE_SECONDS = 0.25
 # With these the segment itself is well.
 _FULL = {errno.ENOSPC, errno.EDQUOT}
-_sync_file = getattr(os, "fdatasync", os.fsync)
+# With these nothing was asked of the disk.
+_NO_FILES = {errno.EMFILE, errno.ENFILE}
+_FIRST = b'{"seq":0,'
 
 
 class Spool:
@@ -65,6 +69,8 @@ class Spool:
         self._is_writing = False
         self._is_detached = False
         self._slow_in_a_row = 0
+        # The breaker: callers are not to wait for this disk.
+        self._is_slow = False
         self._must_rewrite = False
         self._lost: Counter[str] = Counter()
 
@@ -76,6 +82,8 @@ class Spool:
         """
         # Twice as fast as naming the argument.
         if self._is_detached or not self._acquire(True, _PATIENCE_SECONDS):
+            if self._is_writing and not self._is_detached:
+                self._detach("a write does not come to an end")
             self._keep(trace_id, line)
             return False
         # Behind others of its run; or a signal handler's, in a write's middle.
@@ -94,14 +102,18 @@ class Spool:
         return True
 
     def drain(self) -> bool:
-        """Move the backlog into the journal; True if all of it is there."""
+        """
+        Move the backlog into the journal; True if all of it is there.
+
+        Never raises. Whether that makes all well again is for `is_degraded` to say.
+        """
         while True:
             with self._lock:
                 if self._is_writing:
                     return False
                 item = self._backlog.first()
                 if item is None:
-                    self._heal()
+                    self._is_detached = self._is_slow or self._must_rewrite
                     return not self._is_detached
                 try:
                     self._append(*item)
@@ -138,48 +150,53 @@ class Spool:
             self._must_rewrite = not self._try_to_sync()
 
     def spans(self, trace_id: str) -> Iterator[ChildSpan]:
-        """Yield the spans of a run that is not marked, in the order of their ends."""
+        """
+        Yield the spans of a run that is not marked, in the order of their ends.
+
+        Raises:
+            OSError: The journal cannot be read.
+        """
         with self._lock:
-            starts = self._journal.lines(trace_id)
-            lines = self._journal.lines(trace_id)
+            files = self._journal.files_of(trace_id)
             waiting = self._backlog.of(trace_id)
-        # A trace id may have been used before.
-        begun = sum(line.startswith(b'{"seq":0,') for line in starts)
-        latest = -1
-        for line in chain(lines, waiting):
-            if line.startswith(b'{"seq":0,'):
-                begun -= 1
-            if begun > 0:
-                continue
-            with contextlib.suppress(DocumentError):
-                record = decode(line)
-                span, seq = record.span, record.seq
-                if span is None or seq is None or seq <= latest:
-                    continue  # written again after a sync that failed
-                latest = seq
-                if not isinstance(span, RunSpan):
-                    yield span
+        try:
+            yield from _spans(trace_id, files, waiting)
+        finally:
+            for file, _ in files:
+                os.close(file)
 
     def lost(self, trace_id: str) -> int:
-        """Give how many records of a run have been lost, and forget it."""
-        return self._lost.pop(trace_id, 0)
+        """Give how many records of a run that is not marked have been lost."""
+        return self._lost[trace_id]
 
     def mark(self, trace_ids: list[str]) -> None:
         """Note that the documents of these runs are on disk. Never raises."""
         with self._lock, contextlib.suppress(OSError):
+            if self._waiting:
+                # Behind its mark, a record would look like another run's.
+                self._backlog.forget(trace_ids)
+                self._health.backlog_spans = len(self._backlog)
+            for trace_id in trace_ids:
+                self._lost.pop(trace_id, None)
             self._journal.mark(trace_ids)
         with self._lock, contextlib.suppress(OSError):
             self._journal.reap()
 
-    def restore(self) -> None:
+    def restore(self) -> bool:
         """See that the journal is in its place, else write it anew there."""
         with self._lock:
             if self._is_writing or self._journal.is_in_place():
-                return
+                return True
             try:
                 self._journal.restore()
             except OSError as error:
                 self._fail(error)
+                return False
+        return True
+
+    def is_slow(self) -> bool:
+        """Tell whether no caller should write to this disk, for now."""
+        return self._is_slow or (self._is_detached and self._is_writing)
 
     def is_degraded(self) -> bool:
         """Tell whether records are kept in memory only, for now."""
@@ -208,7 +225,7 @@ class Spool:
         if took_ns > _SLOW_NS:
             self._judge(took_ns)
         elif self._slow_in_a_row:
-            self._slow_in_a_row = 0
+            self._slow_in_a_row, self._is_slow = 0, False
         if self._health.unsynced_since_ns is None:
             self._health.unsynced_since_ns = begin_ns
 
@@ -221,9 +238,13 @@ class Spool:
             return
         self._slow_in_a_row += 1
         if took_ns > _STALLED_NS or self._slow_in_a_row >= _SLOW_IN_A_ROW:
-            self._is_detached = True
-            reason = f"a write took {took_ns / 1e6:.0f} ms"
-            self._health.degrade(self._path, reason)
+            self._is_slow = True
+            self._detach(f"a write took {took_ns / 1e6:.0f} ms")
+
+    def _detach(self, reason: str) -> None:
+        """Write from the background alone, until all is well again."""
+        self._is_detached = True
+        self._health.degrade(self._path, reason)
 
     def _keep(self, trace_id: str, line: bytes) -> None:
         for gone in self._backlog.add(trace_id, line):
@@ -232,34 +253,67 @@ class Spool:
         self._health.backlog_spans = len(self._backlog)
 
     def _fail(self, error: OSError) -> None:
-        self._is_detached = True
         if error.errno not in _FULL:
             self._journal.leave_segment()
-        self._health.degrade(self._path, error.strerror or str(error))
-
-    def _heal(self) -> None:
-        if self._is_detached and not self._slow_in_a_row and not self._must_rewrite:
-            self._is_detached = False
-            self._health.heal(self._path)
+        self._detach(error.strerror or str(error))
 
     def _try_to_sync(self) -> bool:
-        files: list[int] = []
+        """Sync what is not; False if it is to be written anew, and then synced."""
         begin_ns = monotonic_ns()
         try:
-            with self._lock:
-                appended, files = self._journal.sync_descriptors()
-            for file in files:
-                _sync_file(file)
+            self._sync_once()
         except OSError as error:
+            self._detach(f"a sync failed: {error.strerror or error}")
+            if error.errno in _NO_FILES:
+                return True
             self._health.sync_failed(self._path, error)
-            self._health.degrade(self._path, f"a sync failed: {error.strerror}")
-            self._is_detached = self._must_rewrite = True
+            self._must_rewrite = True
             return False
-        finally:
-            for file in files:
-                os.close(file)
-        with self._lock:
-            self._journal.note_synced(appended)
-            self._health.journal_bytes = self._journal.written_bytes()
-        self._health.synced((monotonic_ns() - begin_ns) / 1e9)
+        took_ns = monotonic_ns() - begin_ns
+        self._is_slow = self._is_slow and took_ns > _STALLED_NS
+        self._health.synced(took_ns / 1e9)
         return True
+
+    def _sync_once(self) -> None:
+        with self._lock:
+            unsynced = self._journal.unsynced()
+        try:
+            for file in unsynced.files:
+                sync_file(file)
+        finally:
+            unsynced.close()
+        if unsynced.folder is not None:
+            # Not by fdatasync: of a folder that brings nothing to the disk.
+            sync_folder(unsynced.folder)
+        with self._lock:
+            self._journal.note_synced(unsynced.appended)
+            self._health.journal_bytes = self._journal.written_bytes()
+
+
+def _spans(
+    trace_id: str, files: list[tuple[int, int]], waiting: list[bytes]
+) -> Iterator[ChildSpan]:
+    # A trace id may have been used before.
+    begun = sum(line.startswith(_FIRST) for line in _lines(trace_id, files))
+    latest = -1
+    for line in chain(_lines(trace_id, files), waiting):
+        if line.startswith(_FIRST):
+            begun -= 1
+        if begun > 0:
+            continue
+        with contextlib.suppress(DocumentError):
+            record = decode(line)
+            span, seq = record.span, record.seq
+            if span is None or seq is None or seq <= latest:
+                continue  # written again after a sync that failed
+            latest = seq
+            if not isinstance(span, RunSpan):
+                yield span
+
+
+def _lines(trace_id: str, files: list[tuple[int, int]]) -> Iterator[bytes]:
+    wanted = trace_id.encode()
+    for file, size_bytes in files:
+        for line in lines_of(file, size_bytes):
+            if wanted in line[:HEAD_BYTES]:
+                yield line

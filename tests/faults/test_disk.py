@@ -1,0 +1,269 @@
+"""
+System calls that fail: the loop goes on, and what the journal has taken is kept.
+
+``strace`` lets the N-th call of a kind fail, in each thread; with ``N+`` all from
+there on.
+"""
+
+import os
+import re
+import statistics
+
+import pytest
+
+from loopotel_prom.archive import segment
+from loopotel_prom.archive.processor import ArchiveProcessor
+from loopotel_prom.pipeline import Pipeline
+from tests.faults.disks import child, finish, injected, journal_bytes, judge_child
+
+_SAYS_WHERE = re.compile(
+    r"^archive (?P<path>\S+): (?P<what>.+); the loops go on, spans are kept in memory"
+    r" until it can be written to: check its folder, the space on its disk and its"
+    r" permissions \(loopotel_archive_degraded\)$"
+)
+_DEGRADED = "the loops go on, spans are kept in memory"
+_HEALED = "written to again"
+
+
+def _numbers(most: int, wanted: int) -> list[int]:
+    """Spread so many numbers over 1 to `most`, the first ones more densely."""
+    if wanted >= most:
+        return list(range(1, most + 1))
+    step = (most - 2) / wanted**2
+    return [round(2 + step * number**2) for number in range(wanted)]
+
+
+@pytest.mark.parametrize("call", ("write", "ftruncate"))
+def test_a_disk_that_is_full_once_loses_nothing(
+    call, count, outcome_of, report, tmp_path
+):
+    """The N-th write fails, and perhaps the truncation after it: all is there."""
+    acknowledged = 0
+    numbers = _numbers(200, count(3 if call == "write" else 1, 200))
+    for number in numbers:
+        folder, said = tmp_path / f"a{number}", tmp_path / "said"
+        faults = [f"write:error=ENOSPC:when={number}"]
+        if call == "ftruncate":
+            faults.append("ftruncate:error=EIO:when=1")
+        told = judge_child(
+            folder, said, before=injected(*faults), runs=8, iterations=22
+        )
+        outcome = outcome_of(folder, told.said)
+        acknowledged += outcome.acknowledged
+        assert not told.end["degraded"]
+        assert (told.end["unwritten"], told.end["lost"]) == (0, 0)
+        assert outcome.recovery.runs == []
+        assert told.count_logged(_DEGRADED) == told.count_logged(_HEALED)
+        assert told.count_logged(_DEGRADED) <= 1
+    report(
+        9,
+        f"ENOSPC at the N-th write, once{', and no truncation' * (call != 'write')}",
+        count=len(numbers),
+        acknowledged=acknowledged,
+        lost=0,
+    )
+
+
+@pytest.mark.parametrize("error", ("ENOSPC", "EIO"))
+def test_what_the_journal_took_survives_a_disk_that_fails_for_good(
+    error, count, outcome_of, report, tmp_path
+):
+    """From the N-th write on all fail: what was kept before is there."""
+    acknowledged = 0
+    numbers = _numbers(200, count(2, 200 if error == "ENOSPC" else 100))
+    for number in numbers:
+        folder, said = tmp_path / f"a{number}", tmp_path / "said"
+        before = injected(f"write:error={error}:when={number}+")
+        told = judge_child(folder, said, before=before, runs=8, iterations=22)
+        acknowledged += outcome_of(folder, told.kept).acknowledged
+        assert told.end["degraded"]
+        assert told.count_logged(_DEGRADED) == 1
+        assert told.count_logged(_HEALED) == 0
+    report(
+        9 if error != "EIO" else 13,
+        f"{error} from the N-th write on",
+        count=len(numbers),
+        acknowledged=acknowledged,
+        lost=0,
+    )
+
+
+@pytest.mark.parametrize("number", (28, 122, 27, 5, 30, 13, 2, 24))
+def test_the_log_says_what_happened_where_and_what_to_do(
+    number, new_run, tmp_path, monkeypatch, caplog
+):
+    """One line for the fault, and one when it is over."""
+    archive = ArchiveProcessor(tmp_path / "archive")
+    archive.prepare()
+
+    def fail(_file: int, _line: bytes) -> int:
+        raise OSError(number, os.strerror(number))
+
+    with new_run(pipeline=Pipeline([archive])) as run:
+        with monkeypatch.context() as patch:
+            patch.setattr(segment, "_write", fail)
+            run.emit_iteration(iteration=1, goal_score=0.4)
+            run.emit_iteration(iteration=2, goal_score=0.4)
+            assert not archive.flush(5) or archive.unwritten() == 0
+        archive.flush(5)
+    archive.close()
+    found = _SAYS_WHERE.match(caplog.messages[0])
+    assert found
+    assert found["path"] == str(tmp_path / "archive")
+    assert found["what"] == os.strerror(number)
+    assert caplog.messages[1:] == [f"archive {tmp_path / 'archive'}: written to again"]
+
+
+def test_a_write_that_fails_once_loses_nothing(count, outcome_of, report, tmp_path):
+    """EIO at the N-th write: the segment is left, and a new one begun."""
+    acknowledged = 0
+    numbers = _numbers(100, count(2, 100))
+    for number in numbers:
+        folder, said = tmp_path / f"a{number}", tmp_path / "said"
+        before = injected(f"write:error=EIO:when={number}")
+        told = judge_child(folder, said, before=before, runs=4, iterations=22)
+        acknowledged += outcome_of(folder, told.said).acknowledged
+        assert not told.end["degraded"]
+    report(
+        13,
+        "EIO at the N-th write, once",
+        count=len(numbers),
+        acknowledged=acknowledged,
+        lost=0,
+    )
+
+
+@pytest.mark.parametrize("durability", ("process", "run", "power"))
+def test_a_sync_that_fails_loses_nothing(
+    durability, count, outcome_of, report, tmp_path
+):
+    """The N-th fdatasync fails, once or from there on."""
+    acknowledged, failures = 0, 0
+    numbers = _numbers(40, count(1, 40))
+    whens = [*numbers, *(f"{number}+" for number in numbers)]
+    for number in whens:
+        folder, said = tmp_path / f"a{number}", tmp_path / "said"
+        before = injected(f"fdatasync:error=EIO:when={number}")
+        told = judge_child(folder, said, before=before, runs=5, durability=durability)
+        acknowledged += outcome_of(folder, told.said).acknowledged
+        failures += told.end["sync_failures"]
+    assert failures >= len(numbers) // 2
+    report(
+        13,
+        f"EIO on fdatasync, {durability}",
+        count=len(whens),
+        acknowledged=acknowledged,
+        lost=0,
+        sync_failures=failures,
+    )
+
+
+def test_a_failed_sync_is_never_asked_again(tmp_path):
+    """After it no file that it was about is synced once more: a new one is."""
+    log, folder = tmp_path / "log", tmp_path / "archive"
+    before = injected("fdatasync:error=EIO:when=3", log=log)
+    before[-1] += ",fsync"
+    told = judge_child(
+        folder, tmp_path / "said", before=[*before, "-y"], durability="power"
+    )
+    calls = re.findall(r"fdatasync\(\d+<(.+?)>\) += (\S+)", log.read_text())
+    failed = [place for place, (_, result) in enumerate(calls) if result == "-1"]
+    assert failed
+    for place in failed:
+        path = calls[place][0]
+        assert path not in [later for later, _ in calls[place + 1 :]], path
+    (message,) = [line for line in told.logs if "a sync failed, its data" in line]
+    assert message.startswith(f"archive {folder}: a sync failed")
+    assert message.endswith("Input/output error; check the disk")
+
+
+def test_lines_that_a_failed_sync_left_in_doubt_are_written_again(tmp_path):
+    """They stand in the next segment, so that no power loss takes them."""
+    folder, said = tmp_path / "archive", tmp_path / "said"
+    before = injected("fdatasync:error=EIO:when=1")
+    running = child(
+        folder, said, before=before, runs=1, iterations=30, pause_seconds=0.08
+    )
+    lines = b""
+    while running.poll() is None:
+        lines = max(lines, journal_bytes(folder), key=len)
+    finish(running, said, 30)
+    assert lines.count(b'{"seq":1,') >= 2
+    assert lines.count(b'{"journal":') >= 2
+
+
+def _opened_before(folder, said, log) -> int:
+    """Count the files that a child's main thread opens before it has an archive."""
+    before = injected("openat:error=EIO:when=60000", log=log)
+    judge_child(folder, said, before=before, durability="run")
+    lines = log.read_text().splitlines()
+    main = lines[0].split()[0]
+    opened = [line for line in lines if line.split()[0] == main]
+    return next(n for n, line in enumerate(opened) if str(folder) in line)
+
+
+@pytest.mark.parametrize("error", ("EINTR", "EAGAIN"))
+def test_a_call_that_is_interrupted_loses_nothing(
+    error, count, outcome_of, report, tmp_path
+):
+    """Whatever says "again" is asked again, or what it was for is done later."""
+    said = tmp_path / "said"
+    calls = ("write", "openat", "fdatasync", "fsync", "flock")[: count(2, 5)]
+    first = {"openat": _opened_before(tmp_path / "first", said, tmp_path / "log")}
+    acknowledged, tries = 0, 0
+    for call in calls:
+        for number in _numbers(20, count(1, 10)):
+            folder = tmp_path / f"{call}{number}"
+            when = first.get(call, 0) + number
+            before = injected(f"{call}:error={error}:when={when}")
+            told = judge_child(folder, said, before=before, durability="run")
+            acknowledged += outcome_of(folder, told.said).acknowledged
+            assert told.end["unwritten"] == 0
+            tries += 1
+    fault = f"{error} at the N-th {', '.join(calls)}"
+    report(14, fault, count=tries, acknowledged=acknowledged, lost=0)
+
+
+def test_a_disk_that_hangs_is_taken_out_of_the_way(count, outcome_of, report, tmp_path):
+    """A write takes a second: the first call waits, and those behind it do not."""
+    acknowledged, slowest = 0, 0.0
+    tries = count(1, 30)
+    for number in range(2, 2 + tries):
+        folder, said = tmp_path / f"a{number}", tmp_path / "said"
+        before = injected(f"write:delay_enter=1000000:when={number}")
+        told = judge_child(
+            folder,
+            said,
+            before=before,
+            runs=2,
+            iterations=150,
+            flushes=False,
+            settle_seconds=10,
+        )
+        acknowledged += outcome_of(folder, told.said).acknowledged
+        took = [seconds for seconds in told.took if seconds < 0.9]
+        slowest = max(slowest, statistics.quantiles(took, n=100)[98])
+        assert len(told.took) - len(took) <= 1
+        assert not told.end["degraded"]
+        assert told.count_logged("a write took 10") == 1
+        assert told.count_logged(_HEALED) == 1
+    assert slowest < 0.05
+    report(
+        17,
+        "a write is delayed by 1 s",
+        count=tries,
+        acknowledged=acknowledged,
+        lost=0,
+        p99_of_the_others_ms=slowest * 1e3,
+    )
+
+
+def test_a_disk_that_stays_slow_holds_up_one_call(count, outcome_of, tmp_path):
+    """Every write takes 0.6 s: the background thread alone waits for them."""
+    if not count(0, 1):
+        pytest.skip("takes long; part of the full faults")
+    folder, said = tmp_path / "archive", tmp_path / "said"
+    before = injected("write:delay_enter=600000")
+    told = judge_child(folder, said, before=before, runs=1, iterations=4, flushes=False)
+    outcome_of(folder, told.said)
+    assert sum(seconds > 0.05 for seconds in told.took) <= 1

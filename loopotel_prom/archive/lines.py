@@ -176,7 +176,7 @@ class _Reader:
         self._read = 0  # where reading stands, in or after it
         self._torn = False  # and the caller has been told
         self._format = "plain"
-        self._stream: io.BufferedIOBase = stream
+        self._stream: _Buffered | gzip.GzipFile | zstd.ZstdFile = stream
         magic = self._try(stream.peek, 4)
         if magic.startswith(_GZIP_MAGIC):
             self._format, self._stream = "gzip", gzip.GzipFile(fileobj=stream)
@@ -205,8 +205,19 @@ class _Reader:
             elif data.strip():
                 data = data.rstrip(b"\r\n")
                 yield Line(self.file, self._number, self._offset, data)
+            elif data == b"\n":
+                self._skip_blank_lines()
             self._number += 1
             self._offset = self._read
+
+    def _skip_blank_lines(self) -> None:
+        """Pass over many at once: two kilobytes may unpack to hours of them."""
+        while ahead := self._try(self._stream.peek, _BUFFER_BYTES):
+            count = len(ahead) - len(ahead.lstrip(b"\n"))
+            self._number += count
+            self._take(self._stream.read, count)
+            if count < len(ahead):
+                return
 
     def sniffed(self) -> Iterator[Item]:
         """Yield lines, or the whole as one where its first line is a brace."""

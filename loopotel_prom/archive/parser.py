@@ -108,8 +108,10 @@ class Parser:
         # The last that begins alike is most likely an element as well. If what
         # stands before it is whole, it is: JSON has no other way to read it.
         last = self._text.rfind(first[0], first.end(), self._position + characters)
+        if last < 0:
+            return []
         row, _, blank = self._text[self._position : last].rpartition(",")
-        if last < 0 or not row or blank.strip(_BLANKS):
+        if not row or blank.strip(_BLANKS):
             return []
         try:
             found: list[Any] = _decoder.decode(f"[{row}]")

@@ -115,18 +115,27 @@ class Journal:
         marked = set(trace_ids)
         if self._unsynced:
             self._marked |= dict.fromkeys(marked, self.appended)
-        concerned = [(s, sorted(s.runs & marked)) for s in self._segments]
-        for segment, _ in concerned:
+        concerned = [s for s in self._segments if not s.runs.isdisjoint(marked)]
+        runs = [sorted(segment.runs & marked) for segment in concerned]
+        self.appended += bool(concerned)
+        for segment in concerned:
             segment.runs -= marked
-        for segment, runs in reversed(concerned):
-            if runs and segment.usable:
-                segment.append(b"".join(map(encode_mark, runs)))
+            segment.is_synced, segment.marked = False, self.appended
+        for segment, ids in zip(reversed(concerned), reversed(runs), strict=True):
+            if segment.usable:
+                segment.append(b"".join(map(encode_mark, ids)))
                 failpoint.reach("journal.marked")
 
     def reap(self, *, closing: bool = False) -> None:
-        """Remove the segments that are full, or all if closing, and hold no run."""
+        """
+        Remove the segments that are full, or all if closing, and hold no run.
+
+        None before the marks in all segments are on disk that made it so: what is
+        left of a run, in another one, is known by its mark alone.
+        """
         for segment in [*self._segments]:
-            if not segment.runs and (closing or segment is not self._active):
+            ready = not segment.runs and segment.marked <= self.synced
+            if ready and (closing or segment is not self._active):
                 self._let_go([segment])
 
     def leave_segment(self) -> None:
@@ -272,6 +281,7 @@ class Journal:
             pid=os.getpid(),
             boot_id=owner.boot_id(),
             process_start=owner.process_start(os.getpid()),
+            pid_namespace=owner.pid_namespace(),
             created_ns=time.time_ns(),
         )
 

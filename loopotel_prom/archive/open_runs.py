@@ -174,7 +174,10 @@ class JournalReader:
     def _meet(self, header: Header | None, *, is_held: bool) -> None:
         if header is not None:
             self.is_live = is_held and owner.lives(
-                header.pid, header.boot_id, header.process_start
+                header.pid,
+                header.boot_id,
+                header.process_start,
+                header.pid_namespace,
             )
 
 

@@ -27,7 +27,17 @@ def process_start(pid: int) -> int | None:
         return None
 
 
-def lives(pid: int, boot: str | None, start: int | None) -> bool:
+def pid_namespace() -> int | None:
+    """Give the namespace that this process's number is of; None if unknown."""
+    try:
+        return int(os.readlink(_PROC / "self/ns/pid").strip("pid:[]"))  # noqa: PTH115 - it names no file
+    except (OSError, ValueError):
+        return None
+
+
+def lives(
+    pid: int, boot: str | None, start: int | None, namespace: int | None = None
+) -> bool:
     """
     Tell whether the process lives that started then, in that boot.
 
@@ -36,6 +46,8 @@ def lives(pid: int, boot: str | None, start: int | None) -> bool:
     """
     if boot is not None and boot_id() is not None and boot != boot_id():
         return False
+    if namespace is not None and namespace != pid_namespace():
+        return True  # in another container; its number says nothing here
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

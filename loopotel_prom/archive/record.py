@@ -49,6 +49,8 @@ class Header(Struct, frozen=True, kw_only=True):
         boot_id: The boot it runs in; None where the system does not tell.
         process_start: When it started, clock ticks after boot; None likewise.
         created_ns: When the segment was made, Unix nanoseconds.
+        pid_namespace: What its pid counts in, as containers have their own; None
+            likewise.
     """
 
     version: int
@@ -58,6 +60,7 @@ class Header(Struct, frozen=True, kw_only=True):
     created_ns: int
     boot_id: str | None = None
     process_start: int | None = None
+    pid_namespace: int | None = None
 
 
 class Record(Struct, frozen=True):

@@ -214,8 +214,9 @@ class _DeadJournal:
     ) -> None:
         """Seal all runs, then remove the segments."""
         runs: dict[str, _Found] = {}
+        marked: set[str] = set()
         for number, (record, offset) in enumerate(self._records(result)):
-            _sort_in(record, runs)
+            _sort_in(record, runs, marked)
             if progress is not None and number % _PROGRESS_LINES == 0:
                 progress(min(read + offset, total), total)
         reach("recover.read")
@@ -298,11 +299,16 @@ class _DeadJournal:
                     yield decode_again(line)
 
 
-def _sort_in(record: Record, runs: dict[str, _Found]) -> None:
+def _sort_in(record: Record, runs: dict[str, _Found], marked: set[str]) -> None:
     if record.sealed is not None:
         runs.pop(record.sealed, None)
+        marked.add(record.sealed)
     elif record.span is not None and record.seq is not None:
         trace_id = record.span.trace_id
+        if record.seq == 0:
+            marked.discard(trace_id)  # the id is used again
+        if trace_id in marked:
+            return  # each segment has a mark of its own; this one's was lost
         found = runs.get(trace_id)
         if found is None:
             found = runs[trace_id] = _Found(trace_id)
@@ -376,7 +382,9 @@ def _owner_lives(file: int) -> bool:
         return True
     if header is None:
         return True
-    return owner.lives(header.pid, header.boot_id, header.process_start)
+    return owner.lives(
+        header.pid, header.boot_id, header.process_start, header.pid_namespace
+    )
 
 
 def _remove_leftovers(folder: Path) -> None:

@@ -124,6 +124,7 @@ _FORGERIES = {
     "a number that is none": ({"pid": 2**70 % 2**63, "process_start": 5}, False),
     "every process": ({"pid": -1, "process_start": 5}, False),
     "this process's group": ({"pid": 0, "process_start": 5}, False),
+    "one of another container": ({"pid": 2**22 + 1, "pid_namespace": 5}, False),
 }
 
 

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from loopotel_prom.archive import layout
 from loopotel_prom.archive.record import Record, decode
+from loopotel_prom.cli import app
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,9 @@ def test_a_bit_that_flips_costs_one_record_at_most(
             place = left.journal.index(b"\n", place)
         number = left.journal.count(b"\n", 0, place)
         data[place] ^= 1 << chance.randrange(8)
-        outcome = outcome_of(_made(left, tmp_path, bytes(data)))
+        folder = _made(left, tmp_path, bytes(data))
+        assert _verified(folder) == 1, (place, number)
+        outcome = outcome_of(folder)
         missing = whole - _found(outcome)
         is_ending = left.journal[place] == 10
         allowed = Counter() if is_ending else _iterations([left.lines[number]])
@@ -130,6 +134,17 @@ def test_a_bit_that_flips_costs_one_record_at_most(
     report(
         6, "bit of a journal flipped", line_endings=endings, told_as_gap=told, **figures
     )
+
+
+def _verified(folder: Path) -> int:
+    """Give the exit code of `loopotel-prom archive verify`."""
+    result = CliRunner().invoke(app, ["archive", "verify", str(folder)])
+    return result.exit_code
+
+
+def test_what_was_left_verifies_without_damage(left, tmp_path):
+    """Else what is told of a flipped bit would mean nothing."""
+    assert _verified(_made(left, tmp_path, left.journal)) == 0
 
 
 @pytest.mark.parametrize("kind", ("zeros", "garbage", "garbage with line endings"))

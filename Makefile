@@ -2,7 +2,7 @@
 # installed outside it but Debian's prometheus package, by `make test`.
 
 .NOTPARALLEL:
-.PHONY: help demo test lint format bench specs build clean prometheus FORCE
+.PHONY: help demo test test-faults lint format bench specs build clean prometheus FORCE
 .DEFAULT_GOAL := help
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
@@ -10,7 +10,7 @@ pip = .venv/bin/python -m pip install -qq
 ARGS ?=
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' Makefile
 
 demo: .venv/.demo ## run the demo: LoopGym episodes, live /metrics, archive; ARGS="--episodes 3"
 	@echo "==> $(strip loopotel-prom demo $(ARGS))"
@@ -19,6 +19,11 @@ demo: .venv/.demo ## run the demo: LoopGym episodes, live /metrics, archive; ARG
 test: .venv/.test prometheus ## run the whole test suite; ARGS="-k archive"
 	@echo "==> $(strip pytest $(ARGS))"
 	@.venv/bin/pytest $(ARGS)
+
+test-faults: export LOOPOTEL_FAULTS = full
+test-faults: .venv/.test ## kill, damage and fill the archive, as often as promised (half an hour); ARGS="-k kill"
+	@echo "==> $(strip pytest tests/faults $(ARGS))"
+	@.venv/bin/pytest tests/faults --timeout=3600 $(ARGS)
 
 lint: .venv/.lint ## check format, lint and types
 	@echo "==> ruff format --check"

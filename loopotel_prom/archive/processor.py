@@ -336,6 +336,7 @@ class ArchiveProcessor:
             self._spool.drain()
         if self._has_journal and not self._spool.is_synced():
             self._spool.sync()
+        self._spool.reap()
         self._sync_seals()
         self._seal_pending()
         if self._spool.is_degraded() or self._pending:

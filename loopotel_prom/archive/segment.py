@@ -26,6 +26,7 @@ class Segment:
         runs: The runs with records in it that are not marked as sealed.
         usable: False once it could not be brought back to whole lines.
         is_synced: All that is in it has been synced.
+        marked: The number of its latest mark among the journal's lines.
 
     Raises:
         OSError: It cannot be made.
@@ -37,6 +38,7 @@ class Segment:
         self.runs: set[str] = set()
         self.usable = True
         self.is_synced = True
+        self.marked = 0
         # Locked before it has its name: else recovery could take it first.
         unfinished = path.with_name(path.name + layout.UNFINISHED)
         self._file = os.open(unfinished, _FLAGS, 0o600)

@@ -179,6 +179,9 @@ class Spool:
             for trace_id in trace_ids:
                 self._lost.pop(trace_id, None)
             self._journal.mark(trace_ids)
+
+    def reap(self) -> None:
+        """Remove the segments that nothing needs any more. Never raises."""
         with self._lock, contextlib.suppress(OSError):
             self._journal.reap()
 
@@ -203,7 +206,9 @@ class Spool:
         return self._is_detached or bool(self._backlog)
 
     def close(self) -> None:
-        """Remove the segments that nothing needs any more. Never raises."""
+        """Remove all segments; those that are needed still stay. Never raises."""
+        if not self.is_synced():
+            self.sync()
         with self._lock, contextlib.suppress(OSError):
             self._journal.reap(closing=True)
 

@@ -15,7 +15,12 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from loopotel_prom.archive.layout import COMPRESSED, SEALED, rotated_files
+from loopotel_prom.archive.layout import (
+    COMPRESSED,
+    LONG_BYTES,
+    SEALED,
+    rotated_files,
+)
 from loopotel_prom.archive.lines import BadLine, Item, read_lines
 from loopotel_prom.errors import ArchiveError
 
@@ -106,7 +111,7 @@ def read_file(file: RegularFile) -> Iterator[Item]:
     last = None
     buffered = io.BufferedReader(file, _BUFFER_BYTES)
     try:
-        for last in read_lines(buffered):
+        for last in read_lines(buffered, held_bytes=LONG_BYTES):
             yield last
     except ArchiveError as error:
         number, offset = (last.number, last.offset) if last else (0, 0)

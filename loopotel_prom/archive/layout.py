@@ -21,6 +21,8 @@ UNFINISHED = ".tmp"
 # Large enough to rotate rarely, small enough to copy and to look into.
 ROTATE_BYTES = 64 * 1024**2
 ROTATE_SECONDS = 86_400.0
+# A longer document has a file of its own, and is not held to be read.
+LONG_BYTES = 16 * 1024**2
 
 _ENDINGS = (".jsonl", ".jsonl.zst", ".jsonl.gz")
 

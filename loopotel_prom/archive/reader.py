@@ -17,6 +17,7 @@ from typing import Any
 
 from loopotel_prom.archive.document import DocumentStream, Head, read_head
 from loopotel_prom.archive.files import Advance, read_folder
+from loopotel_prom.archive.layout import LONG_BYTES
 from loopotel_prom.archive.lines import (
     MAX_LINE_BYTES,
     BadLine,
@@ -119,7 +120,7 @@ def read_items(
             yield from read_folder(path, newest_first=newest_first, advance=advance)
         else:
             # What a user names may be a link, or a pipe; it was meant.
-            yield from read_lines(path)
+            yield from read_lines(path, held_bytes=LONG_BYTES)
 
 
 def matches(*paths: Path, trace_id: str) -> Iterator[Entry]:

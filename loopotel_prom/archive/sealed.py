@@ -18,7 +18,7 @@ from loopotel_prom.errors import ArchiveError
 # An append takes microseconds; who holds the lock this long has stopped.
 LOCK_SECONDS = 5.0
 # Nobody is to wait for the lock while more than this is written.
-LONG_BYTES = 16 * 1024**2
+LONG_BYTES = layout.LONG_BYTES
 
 _HINT = "check its folder, the space on its disk and its permissions"
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC

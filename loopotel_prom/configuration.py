@@ -99,7 +99,13 @@ class Configuration:
         )
 
         if self._metrics is not None:
-            write_textfile(path, self._what[2], self._metrics.collector, self._health)
+            write_textfile(
+                path,
+                self._what[2],
+                self._metrics.collector,
+                self._metrics.processor,
+                self._health,
+            )
 
     def push(
         self,
@@ -302,7 +308,7 @@ def _set_up(what: _What, current: Configuration | None) -> Configuration:
     processors: list[Processor] = [metrics.processor]
     if sealing is not None:
         processors.insert(0, sealing)
-    endpoint = _endpoint(what, metrics.collector, current)
+    endpoint = _endpoint(what, metrics, current)
     installed = Pipeline(
         processors,
         health=_process.health,
@@ -344,7 +350,7 @@ def _archive(settings: Settings, health: Health) -> "ArchiveProcessor | None":
 
 
 def _endpoint(
-    what: _What, own: "LoopCollector", current: Configuration | None
+    what: _What, metrics: _Metrics, current: Configuration | None
 ) -> "Endpoint | None":
     """Open the endpoint, or take over the current one if it is the same."""
     _, settings, registry = what
@@ -364,7 +370,8 @@ def _endpoint(
         if before.listen == settings.listen and address.port:
             # The same port for another registry: both cannot have it.
             current._retire()  # noqa: SLF001 - of this module
-    return Endpoint(address, MetricsPage(registry, own, _process.health))
+    page = MetricsPage(registry, metrics.collector, metrics.processor, _process.health)
+    return Endpoint(address, page)
 
 
 def _metrics(settings: Settings, registry: "CollectorRegistry") -> _Metrics:

@@ -65,6 +65,12 @@ def negotiate(accept_header: str | None) -> Format:
     return best
 
 
+def names_a_format(accept_header: str | None) -> bool:
+    """Tell whether a client asks for metrics, not just for whatever there is."""
+    media_types = {media_type for media_type, _ in _FORMATS if "*" not in media_type}
+    return any(item.name in media_types for item in _items(accept_header))
+
+
 def _with_escaping(found: Format, item: _Item) -> Format:
     asked = item.parameters.get("escaping")
     if found.escaping is None or asked not in _ESCAPINGS:

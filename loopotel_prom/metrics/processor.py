@@ -170,6 +170,13 @@ class MetricsProcessor:
     def snapshot(self) -> Snapshot:
         """Give what a scrape sees now, and count the scrape."""
         with self._lock:
+            found, now = self.look()
+            self.seen(now)
+        return found
+
+    def look(self) -> tuple[Snapshot, float]:
+        """Give what can be seen now, and the moment of it: `seen` may follow."""
+        with self._lock:
             for run in self._runs.values():
                 if run.pending:
                     run.on_iterations()
@@ -180,13 +187,19 @@ class MetricsProcessor:
             ]
             now = self._monotonic()
             for loop in loops:
-                loop.release(now, self._linger_seconds)
+                loop.expire(now - self._linger_seconds)
             own = {
                 catalogue.UNSLOTTED_RUNS_TOTAL: self._unslotted,
                 catalogue.SERIES: _series(families),
             }
             overflowed = dict(self._values.overflowed)
-        return (*families, *self._own_families(own, overflowed))
+        return (*families, *self._own_families(own, overflowed)), now
+
+    def seen(self, moment: float) -> None:
+        """Count a scrape that showed what there was at a moment that `look` gave."""
+        with self._lock:
+            for loop in self._loops.values():
+                loop.release(moment)
 
     def _labelled(self, family: Family) -> Family:
         """Give the family the labels that the user has added."""

@@ -270,16 +270,30 @@ class LoopState:
             exemplar = Exemplar(run.trace_id, value, end_ns / 1e9)
             histogram.observe(value, exemplar)
 
-    def release(self, now: float, linger_seconds: float) -> None:
-        """Count a scrape, and free the slots that have rested long enough."""
+    def release(self, moment: float) -> None:
+        """Count a scrape of that moment; free the slots that enough have shown."""
         self.worst = {}
-        for index, run in enumerate(self.slots):
-            if run is None or run.freed_at is None:
-                continue
+        for index, run in self._resting(moment):
             run.scrapes_left -= 1
-            if run.scrapes_left <= 0 or now - run.freed_at >= linger_seconds:
-                self.slots[index] = None
-                self._occupy(-1)
+            if run.scrapes_left <= 0:
+                self._free(index)
+
+    def expire(self, moment: float) -> None:
+        """Free the slots that have rested since that moment or longer."""
+        for index, _ in self._resting(moment):
+            self._free(index)
+
+    def _resting(self, moment: float) -> list[tuple[int, RunState]]:
+        """Give the slots of runs that were over at a moment."""
+        return [
+            (index, run)
+            for index, run in enumerate(self.slots)
+            if run is not None and run.freed_at is not None and run.freed_at <= moment
+        ]
+
+    def _free(self, index: int) -> None:
+        self.slots[index] = None
+        self._occupy(-1)
 
     def _free_slot(self) -> int | None:
         """Give the lowest free slot, or else the one that has rested longest."""

@@ -11,7 +11,7 @@ from loopotel_prom.errors import DeliveryError
 from loopotel_prom.health import Health
 from loopotel_prom.metrics.collector import LoopCollector
 from loopotel_prom.metrics.exposition import TEXT_0_0_4
-from loopotel_prom.web.page import MetricsPage
+from loopotel_prom.web.page import MetricsPage, Source
 
 # Readable for the node_exporter, which runs as another user.
 _MODE = 0o644
@@ -21,16 +21,19 @@ def write_textfile(
     path: str | os.PathLike[str],
     registry: CollectorRegistry,
     own: LoopCollector,
+    source: Source,
     health: Health,
 ) -> None:
     """
     Replace a file by the page, in the one format that the textfile collector reads.
 
+    It counts as no scrape: nobody may have read the file yet.
+
     Raises:
         DeliveryError: The file cannot be written; the old one is still there.
     """
     target = Path(path)
-    page = MetricsPage(registry, own, health).render(TEXT_0_0_4)
+    page = MetricsPage(registry, own, source, health).render(TEXT_0_0_4).body
     temporary = None
     try:
         # In the same folder: only there can it take the other's place at once. The

@@ -1,9 +1,10 @@
 """The metrics page: our families by the fast renderer, the others beside them."""
 
+import math
 import threading
 import time
-from collections.abc import Callable, Iterable
-from typing import Protocol
+from collections.abc import Iterable
+from typing import NamedTuple, Protocol
 
 from prometheus_client import CollectorRegistry
 from prometheus_client import Metric as PrometheusMetric
@@ -14,11 +15,38 @@ from loopotel_prom.health import Health
 from loopotel_prom.metrics.collector import LoopCollector
 from loopotel_prom.metrics.exposition import Format, Renderer
 from loopotel_prom.metrics.snapshot import Snapshot
+from loopotel_prom.web.flights import Flights, PageTimeoutError
 
 _EOF = b"# EOF\n"
 _SUFFIXES = ("", "_bucket", "_count", "_sum")
 
+# Prometheus' own time-out.
+_TIMEOUT_SECONDS = 10.0
+
 Names = frozenset[str]
+
+
+class Source(Protocol):
+    """What gives our own families."""
+
+    def look(self) -> tuple[Snapshot, float]:
+        """Give what can be seen now, and the moment of it."""
+
+    def seen(self, moment: float) -> None:
+        """Count a scrape that showed what there was at that moment."""
+
+
+class Page(NamedTuple):
+    """
+    A page, and what it shows.
+
+    Attributes:
+        body: Its bytes.
+        moment: When our families were looked at; by the source's clock.
+    """
+
+    body: bytes
+    moment: float
 
 
 class MetricsPage:
@@ -32,48 +60,84 @@ class MetricsPage:
 
     Args:
         registry: What the page shows.
-        own: Our collector in it.
+        own: Our collector in it, which is passed over.
+        source: Our families.
         health: Where failures are counted.
     """
 
     def __init__(
-        self, registry: CollectorRegistry, own: LoopCollector, health: Health
+        self,
+        registry: CollectorRegistry,
+        own: LoopCollector,
+        source: Source,
+        health: Health,
     ) -> None:
         self._registry = registry
         self._own = own
+        self._source = source
         self._health = health
         self._renderer = Renderer()
-        self._flights = _Flights()
+        self._flights = Flights[Page]()
+        self._lock = threading.Lock()
+        self._latest_seen = -math.inf
 
-    def render(self, wanted: Format, names: Names = frozenset()) -> bytes:
+    def render(
+        self,
+        wanted: Format,
+        names: Names = frozenset(),
+        timeout_seconds: float = _TIMEOUT_SECONDS,
+    ) -> Page:
         """
-        Give the page.
+        Give the page. To look is not to scrape: `seen` counts that.
 
         Args:
             wanted: Its format.
             names: Only series of these names; all if empty.
+            timeout_seconds: After this, other collectors are not asked any more;
+                each counts as one that failed.
+
+        Raises:
+            PageTimeoutError: Another client's page was not ready by then.
         """
         return self._flights.join(
-            (wanted, names), lambda: self._rendered(wanted, names)
+            # The time-out too: nobody gets a page that was cut for another's.
+            (wanted, names, timeout_seconds),
+            lambda: self._rendered(wanted, names, time.monotonic() + timeout_seconds),
+            timeout_seconds,
         )
 
-    def _rendered(self, wanted: Format, names: Names) -> bytes:
+    def seen(self, page: Page) -> None:
+        """Count a page as scraped; once, however many have shared it."""
+        with self._lock:
+            if page.moment <= self._latest_seen:
+                return
+            self._latest_seen = page.moment
+        self._source.seen(page.moment)
+
+    def _rendered(self, wanted: Format, names: Names, deadline: float) -> Page:
         begin = time.monotonic()
-        own = self._renderer.render(_filtered(self._own.snapshot(), names), wanted)
-        parts = [self._foreign(each, wanted, names) for each in self._others()]
+        snapshot, moment = self._source.look()
+        own = self._renderer.render(_filtered(snapshot, names), wanted)
+        parts = [
+            self._foreign(each, wanted, names, deadline) for each in self._others()
+        ]
         page = b"".join([*parts, own.removesuffix(_EOF)])
         if wanted.is_openmetrics:
             page += _EOF
         self._health.scraped(time.monotonic() - begin, len(page))
-        return page
+        return Page(page, moment)
 
     def _others(self) -> list[Collector]:
         # There is no public way to ask a registry for its collectors.
         collectors = list(self._registry._collector_to_names)  # noqa: SLF001
         return [each for each in collectors if each is not self._own]
 
-    def _foreign(self, collector: Collector, wanted: Format, names: Names) -> bytes:
+    def _foreign(
+        self, collector: Collector, wanted: Format, names: Names, deadline: float
+    ) -> bytes:
         try:
+            if time.monotonic() > deadline:
+                raise PageTimeoutError("the scrape's time is over; not asked")  # noqa: TRY301 - counted as any other failure
             families = [
                 family
                 for family in collector.collect()
@@ -105,61 +169,3 @@ class _Families(CollectorRegistry):
     def collect(self) -> Iterable[PrometheusMetric]:
         """Give the families."""
         return self._families
-
-
-class _Key(Protocol):
-    def __hash__(self) -> int: ...
-
-
-class _Flight:
-    """One rendering under way, and what came of it."""
-
-    def __init__(self) -> None:
-        self.landed = threading.Event()
-        self.page = b""
-        self.failed = True
-
-
-class _Flights:
-    """
-    Lets those who ask for the same at the same time share one answer.
-
-    Who comes while one is being made waits for the next: an answer shows nothing
-    older than the question.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._under_way: dict[_Key, _Flight] = {}
-        self._next: dict[_Key, _Flight] = {}
-
-    def join(self, key: _Key, make: Callable[[], bytes]) -> bytes:
-        """Give an answer whose making began after this call."""
-        with self._lock:
-            before = self._under_way.get(key)
-            if before is None:
-                flight, mine = self._begin(key), True
-            else:
-                mine = key not in self._next
-                flight = self._next.setdefault(key, _Flight())
-        if not mine:
-            flight.landed.wait()
-            return make() if flight.failed else flight.page
-        if before is not None:
-            before.landed.wait()
-            with self._lock:
-                flight = self._begin(key)
-        try:
-            flight.page = make()
-            flight.failed = False
-        finally:
-            with self._lock:
-                if self._under_way.get(key) is flight:
-                    del self._under_way[key]
-            flight.landed.set()
-        return flight.page
-
-    def _begin(self, key: _Key) -> _Flight:
-        flight = self._next.pop(key, None) or _Flight()
-        self._under_way[key] = flight
-        return flight

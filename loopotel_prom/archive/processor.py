@@ -318,7 +318,11 @@ class ArchiveProcessor:
         """Do what is due; True if more is to come."""
         with self._tick_lock:
             try:
+                if self._must_recover:
+                    self._recover()
                 self._work()
+                if not (self._pending or self._spool.is_degraded()):
+                    self._compress()
             except ArchiveError as error:
                 self._health.archive.degrade(error.path, _reason(error))
                 return True
@@ -330,8 +334,7 @@ class ArchiveProcessor:
             )
 
     def _work(self) -> None:
-        if self._must_recover:
-            self._recover()
+        """Do what has to be done before the process may end."""
         if self._spool.restore():
             self._spool.drain()
         if self._has_journal and not self._spool.is_synced():
@@ -344,7 +347,6 @@ class ArchiveProcessor:
         self._health.archive.heal(str(self._folder))
         if self._has_journal:
             self._reserve.take()
-        self._compress()
 
     def _recover(self) -> None:
         self._must_recover = False

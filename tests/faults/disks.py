@@ -6,7 +6,6 @@ file: it makes no ``write`` of its own, so that the N-th one that ``strace`` let
 fail is the archive's.
 """
 
-import contextlib
 import json
 import logging
 import mmap
@@ -24,25 +23,33 @@ from typing import Any
 import pytest
 
 from loopotel_prom import LoopTracer
-from loopotel_prom.archive import layout, processor
+from loopotel_prom.archive import processor
 from loopotel_prom.archive.processor import ArchiveProcessor
 from loopotel_prom.health import Health
 from loopotel_prom.pipeline import Pipeline
 
 ROOM_BYTES = 4 * 1024**2
-_NOBODY = 65534
 
 
 class Said:
-    """A memory-mapped file of JSON lines; writing to it is no system call."""
+    """
+    A memory-mapped file of JSON lines; writing to it is no system call.
+
+    Attributes:
+        aloud: A file that all is written to as well, by system calls.
+    """
 
     def __init__(self, path: str) -> None:
         with open(path, "r+b") as file:  # noqa: PTH123 - before pathlib is needed
             self._map = mmap.mmap(file.fileno(), ROOM_BYTES)
+        self.aloud: int | None = None
 
     def add(self, **what: Any) -> None:
         """Say something."""
-        self._map.write(json.dumps(what).encode() + b"\n")
+        line = json.dumps(what).encode() + b"\n"
+        self._map.write(line)
+        if self.aloud is not None:
+            os.write(self.aloud, line)
 
 
 class Spoken(logging.Handler):
@@ -76,24 +83,37 @@ class Loop:
         self.result = 0
 
     def run(self, iterations: int, *, pause_seconds: float = 0.0) -> None:
-        """Make one run, and say what has been acknowledged, and how fast."""
+        """Make one run."""
         with LoopTracer("failing-disk", pipeline=self.sink) as run:
             for number in range(1, iterations + 1):
-                self.result += number
-                begin = time.monotonic()
-                run.emit_iteration(iteration=number, goal_score=0.4, tokens_delta=1)
-                took = time.monotonic() - begin
-                self._said.add(
-                    said=[run.trace_id, number], kept=self.is_kept(), took=took
-                )
+                self.report(run, number)
                 if pause_seconds:
                     time.sleep(pause_seconds)
         self._said.add(ended=run.trace_id)
+
+    def report(self, run: LoopTracer, number: int) -> None:
+        """Report an iteration; say that it was acknowledged, and how fast."""
+        self.result += number
+        begin = time.monotonic()
+        run.emit_iteration(iteration=number, goal_score=0.4, tokens_delta=1)
+        took = time.monotonic() - begin
+        self._said.add(said=[run.trace_id, number], kept=self.is_kept(), took=took)
+
+    def flush(self) -> None:
+        """Flush, and say so."""
+        if self.sink.flush(10):
+            self._said.add(flushed=True)
 
     def is_kept(self) -> bool:
         """Tell whether the journal has all that was reported."""
         state = self.health.archive
         return not state.degraded and not state.backlog_spans
+
+    def settle(self, seconds: float) -> None:
+        """Wait until the archive is well again."""
+        deadline = time.monotonic() + seconds
+        while not self.is_kept() and time.monotonic() < deadline:
+            time.sleep(0.05)
 
     def end(self) -> None:
         """Come to a normal end."""
@@ -110,28 +130,44 @@ class Loop:
         self._said.add(result=self.result)
 
 
-def _be_child(said: Said, arguments: dict[str, Any]) -> None:
-    runs, iterations = arguments.pop("runs"), arguments.pop("iterations")
-    pause, settle = arguments.pop("pause_seconds"), arguments.pop("settle_seconds")
-    flushes, kept = arguments.pop("flushes"), arguments.pop("kept_spans")
-    files, size = arguments.pop("open_files"), arguments.pop("file_bytes")
-    if kept:
-        processor._KEPT_SPANS = kept
-    if size:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
-    loop = Loop(said, **arguments)
-    if files is not None:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (files, 4096))
+def _be_child(said: Said, plan: dict[str, Any]) -> None:
+    """Make runs as planned; what is left of the plan is the archive's."""
+    runs, iterations = plan.pop("runs"), plan.pop("iterations")
+    pause, settle = plan.pop("pause_seconds"), plan.pop("settle_seconds")
+    flushes, surrounded = plan.pop("flushes"), plan.pop("surrounded")
+    files = plan.pop("open_files")
+    _limit(plan.pop("kept_spans"), plan.pop("file_bytes"))
+    aloud = plan.pop("aloud")
+    if aloud:
+        said.aloud = os.open(aloud, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    loop = Loop(said, **plan)
+    around = LoopTracer("around-all", pipeline=loop.sink, enabled=surrounded)
+    _limit_files(files)
     for number in range(runs):
         loop.run(iterations, pause_seconds=pause)
+        if surrounded:
+            loop.report(around, number + 1)
         if flushes:
-            loop.sink.flush(10)
-        if files is not None and number == runs // 2:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096))
-    deadline = time.monotonic() + settle
-    while not loop.is_kept() and time.monotonic() < deadline:
-        time.sleep(0.05)
+            loop.flush()
+        if number == runs // 2:
+            _limit_files(files and 4096)
+    around.finish(outcome="success")
+    if surrounded:
+        said.add(ended=around.trace_id)
+    loop.settle(settle)
     loop.end()
+
+
+def _limit(kept_spans: int, file_bytes: int) -> None:
+    if kept_spans:
+        processor._KEPT_SPANS = kept_spans
+    if file_bytes:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
+
+
+def _limit_files(most: int | None) -> None:
+    if most is not None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, 4096))
 
 
 @dataclass
@@ -193,6 +229,8 @@ def child(
     kept_spans: int = 0,
     open_files: int | None = None,
     file_bytes: int = 0,
+    aloud: Path | None = None,
+    surrounded: bool = False,
     **options: Any,
 ) -> "subprocess.Popen[bytes]":
     """Start a loop with an archive at `folder`; `before` is what to start it with."""
@@ -208,6 +246,8 @@ def child(
         "kept_spans": kept_spans,
         "open_files": open_files,
         "file_bytes": file_bytes,
+        "aloud": str(aloud or ""),
+        "surrounded": surrounded,
         **options,
     }
     environment = {k: v for k, v in os.environ.items() if "LOOPOTEL" not in k}
@@ -231,7 +271,8 @@ def finish(process: "subprocess.Popen[bytes]", said: Path, iterations: int) -> T
 
 def judge_child(folder: Path, said: Path, **arguments: Any) -> Told:
     """Run a child to its end."""
-    expected = arguments.get("runs", 3) * arguments.get("iterations", 10)
+    runs, iterations = arguments.get("runs", 3), arguments.get("iterations", 10)
+    expected = runs * (iterations + arguments.get("surrounded", False))
     return finish(child(folder, said, **arguments), said, expected)
 
 
@@ -249,15 +290,6 @@ def injected(*faults: str, log: str | os.PathLike[str] = os.devnull) -> list[str
     if probe.returncode:
         pytest.skip("processes cannot be traced here")
     return command
-
-
-def journal_bytes(folder: Path) -> bytes:
-    """Give all segments, one after the other, of a process that is at work."""
-    found = []
-    for path in sorted(layout.segments(folder)):
-        with contextlib.suppress(FileNotFoundError):
-            found.append(path.read_bytes())
-    return b"".join(found)
 
 
 if __name__ == "__main__":

@@ -11,10 +11,10 @@ import statistics
 
 import pytest
 
-from loopotel_prom.archive import segment
+from loopotel_prom.archive import layout, segment, spool
 from loopotel_prom.archive.processor import ArchiveProcessor
 from loopotel_prom.pipeline import Pipeline
-from tests.faults.disks import child, finish, injected, journal_bytes, judge_child
+from tests.faults.disks import injected, judge_child
 
 _SAYS_WHERE = re.compile(
     r"^archive (?P<path>\S+): (?P<what>.+); the loops go on, spans are kept in memory"
@@ -177,19 +177,26 @@ def test_a_failed_sync_is_never_asked_again(tmp_path):
     assert message.endswith("Input/output error; check the disk")
 
 
-def test_lines_that_a_failed_sync_left_in_doubt_are_written_again(tmp_path):
+def test_lines_that_a_failed_sync_left_in_doubt_are_written_again(
+    new_run, tmp_path, monkeypatch
+):
     """They stand in the next segment, so that no power loss takes them."""
-    folder, said = tmp_path / "archive", tmp_path / "said"
-    before = injected("fdatasync:error=EIO:when=1")
-    running = child(
-        folder, said, before=before, runs=1, iterations=30, pause_seconds=0.08
-    )
-    lines = b""
-    while running.poll() is None:
-        lines = max(lines, journal_bytes(folder), key=len)
-    finish(running, said, 30)
-    assert lines.count(b'{"seq":1,') >= 2
-    assert lines.count(b'{"journal":') >= 2
+    archive = ArchiveProcessor(tmp_path)
+
+    def fail(_file: int) -> None:
+        monkeypatch.undo()
+        raise OSError(5, os.strerror(5))
+
+    with new_run(pipeline=Pipeline([archive])) as run:
+        run.emit_iteration(iteration=1, goal_score=0.4)
+        archive.flush(5)
+        run.emit_iteration(iteration=2, goal_score=0.4)
+        monkeypatch.setattr(spool, "sync_file", fail)
+        archive.flush(5)
+        first, second = (path.read_bytes() for path in layout.segments(tmp_path))
+    archive.close()
+    assert [line.count(b'{"seq":2,') for line in (first, second)] == [1, 1]
+    assert b'{"seq":1,' not in second
 
 
 def _opened_before(folder, said, log) -> int:

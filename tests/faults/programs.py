@@ -185,7 +185,8 @@ def fork_often(archive: str, acknowledgements: str, *, forks: int) -> None:
                 said.add(run.trace_id, number)
 
     def go_on() -> None:
-        while not over.is_set():
+        # Resting for a moment: else no child would ever find the file free.
+        while not over.wait(0.001):
             one_run("parent-loop")
 
     threads = [threading.Thread(target=go_on) for _ in range(3)]

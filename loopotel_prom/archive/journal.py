@@ -120,7 +120,7 @@ class Journal:
         self.appended += bool(concerned)
         for segment in concerned:
             segment.runs -= marked
-            segment.is_synced, segment.marked = False, self.appended
+            segment.is_synced, segment.marked = segment.is_suspect, self.appended
         for segment, ids in zip(reversed(concerned), reversed(runs), strict=True):
             if segment.usable:
                 segment.append(b"".join(map(encode_mark, ids)))
@@ -152,6 +152,7 @@ class Journal:
         lines = [item for item in self._unsynced if not self._is_marked(item)]
         # Never asked again: a second sync would say yes to what it forgot.
         for segment in self._segments:
+            segment.is_suspect |= not segment.is_synced
             segment.is_synced = True
         self._active = None
         before = self.appended

@@ -26,6 +26,7 @@ class Segment:
         runs: The runs with records in it that are not marked as sealed.
         usable: False once it could not be brought back to whole lines.
         is_synced: All that is in it has been synced.
+        is_suspect: A sync of it has failed; it is not to be synced again.
         marked: The number of its latest mark among the journal's lines.
 
     Raises:
@@ -38,6 +39,7 @@ class Segment:
         self.runs: set[str] = set()
         self.usable = True
         self.is_synced = True
+        self.is_suspect = False
         self.marked = 0
         # Locked before it has its name: else recovery could take it first.
         unfinished = path.with_name(path.name + layout.UNFINISHED)

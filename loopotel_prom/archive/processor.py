@@ -125,6 +125,10 @@ class ArchiveProcessor:
 
     def on_start(self, span: RunSpan) -> None:
         """Begin a run."""
+        if any(run.trace_id == span.trace_id for run in [*self._pending]):
+            # The id is in use again, before the spans of its first run were read.
+            with contextlib.suppress(ArchiveError):
+                self.flush(_PATIENCE_SECONDS)
         # Of a trace id used twice at once, all spans stand in both documents.
         self._take(self._runs.setdefault(span.trace_id, _Run(span.trace_id)), span)
 

@@ -334,7 +334,9 @@ class ArchiveProcessor:
                 self._health.failed("ArchiveProcessor", error)
                 return True
             return bool(self._runs or self._pending or self._unsynced) or (
-                self._spool.is_degraded() or not self._spool.is_synced()
+                self._must_recover
+                or self._spool.is_degraded()
+                or not self._spool.is_synced()
             )
 
     def _work(self) -> None:
@@ -361,6 +363,8 @@ class ArchiveProcessor:
             self._health.failed("ArchiveProcessor", error)
         else:
             self._health.archive.recovered_runs += len(found.runs)
+            # Who is at it may die of it.
+            self._must_recover = found.is_busy
 
     def _compress(self) -> None:
         for path in layout.rotated_files(self._folder):

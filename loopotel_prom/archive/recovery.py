@@ -6,11 +6,7 @@ The order of things, and why it may be interrupted anywhere, is told in
 """
 
 import contextlib
-import errno
-import fcntl
 import os
-import re
-import stat
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -19,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from loopotel_prom import ltf
-from loopotel_prom.archive import layout, owner
+from loopotel_prom.archive import claim, layout
 from loopotel_prom.archive.failpoint import reach
 from loopotel_prom.archive.folders import sync_folder
 from loopotel_prom.archive.lookup import newest_entries
@@ -33,8 +29,6 @@ from loopotel_prom.span import ChildSpan, IterationSpan, RunSpan, Span
 
 Progress = Callable[[int, int], None]
 
-_SEGMENT = re.compile(r"(?P<journal>.+)\.(?P<number>\d{1,9})\.jsonl", re.ASCII)
-_FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 # Of a longer run the spans are read a second time.
 _KEPT_SPANS = 1000
 _PROGRESS_LINES = 20_000
@@ -60,6 +54,7 @@ class Recovery:
         quarantined_lines: Damaged lines, put aside.
         quarantined_bytes: What they hold.
         skipped_live: Journals whose owners live.
+        is_busy: Another process was at it, and nothing was done.
     """
 
     journals: int = 0
@@ -71,14 +66,15 @@ class Recovery:
     quarantined_lines: int = 0
     quarantined_bytes: int = 0
     skipped_live: int = 0
+    is_busy: bool = False
 
 
 def recover(folder: Path, *, progress: Progress | None = None) -> Recovery:
     """
     Seal what dead processes left in their journals, and remove these.
 
-    May be killed and repeated; several may run at once. Journals of the living
-    are left alone. Memory stays constant, however long a run is.
+    May be killed and repeated; where several try, one does it. Journals of the
+    living are left alone. Memory stays constant, however long a run is.
 
     Args:
         folder: The archive's folder.
@@ -90,18 +86,11 @@ def recover(folder: Path, *, progress: Progress | None = None) -> Recovery:
     """
     result = Recovery()
     try:
-        journals = _journals(folder)
-        total = sum(p.stat().st_size for parts in journals for p in parts if p.exists())
-        read = 0
-        for parts in journals:
-            with _taken(parts) as files:
-                if files is None:
-                    result.skipped_live += 1
-                    continue
-                journal = _DeadJournal(folder, files)
-                journal.seal_into(result, progress, read, total)
-                read += sum(os.fstat(file).st_size for _, file in files)
-        _remove_leftovers(folder)
+        with claim.claimed(folder) as is_ours:
+            if is_ours:
+                _recover_all(folder, result, progress)
+            else:
+                result.is_busy = True
     except OSError as error:
         if isinstance(error, ArchiveError):
             raise
@@ -112,6 +101,20 @@ def recover(folder: Path, *, progress: Progress | None = None) -> Recovery:
             errno=error.errno,
         ) from error
     return result
+
+
+def _recover_all(folder: Path, result: Recovery, progress: Progress | None) -> None:
+    journals = claim.journals(folder)
+    total, read = claim.size_bytes(journals), 0
+    for parts in journals:
+        with claim.taken(parts) as files:
+            if files is None:
+                result.skipped_live += 1
+                continue
+            journal = _DeadJournal(folder, files)
+            journal.seal_into(result, progress, read, total)
+            read += sum(os.fstat(file).st_size for _, file in files)
+    _remove_leftovers(folder)
 
 
 def has_dead_journals(folder: Path) -> bool:
@@ -329,62 +332,6 @@ def _sealed_already(folder: Path, runs: dict[str, _Found]) -> set[str]:
             if len(there) == len(runs):
                 break
     return there
-
-
-def _journals(folder: Path) -> list[list[Path]]:
-    """List the journals, each the list of its segments in order."""
-    journals: dict[str, list[tuple[int, Path]]] = {}
-    for path in layout.segments(folder):
-        match = _SEGMENT.fullmatch(path.name)
-        name, number = (
-            (match["journal"], int(match["number"])) if match else (path.name, 0)
-        )
-        journals.setdefault(name, []).append((number, path))
-    return [
-        [path for _, path in sorted(parts)] for _, parts in sorted(journals.items())
-    ]
-
-
-@contextlib.contextmanager
-def _taken(paths: list[Path]) -> Iterator[list[tuple[Path, int]] | None]:
-    """Open and lock the segments of a journal; None if its owner lives."""
-    files: list[tuple[Path, int]] = []
-    try:
-        for path in paths:
-            try:
-                file = os.open(path, _FLAGS)
-            except FileNotFoundError:
-                continue  # recovered by another meanwhile
-            files.append((path, file))
-            if not stat.S_ISREG(os.fstat(file).st_mode):
-                raise OSError(errno.EINVAL, "not a regular file", str(path))
-        yield files if files and all(_is_dead(file) for _, file in files) else None
-    finally:
-        for _, file in files:
-            os.close(file)
-
-
-def _is_dead(file: int) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        # A forked child may hold the lock of a parent that is gone.
-        return not _owner_lives(file)
-    # Removed between opening and locking: another has recovered it.
-    return os.fstat(file).st_nlink > 0
-
-
-def _owner_lives(file: int) -> bool:
-    first = next(lines_of(file, os.fstat(file).st_size), b"")
-    try:
-        header = decode(first).journal
-    except DocumentError:
-        return True
-    if header is None:
-        return True
-    return owner.lives(
-        header.pid, header.boot_id, header.process_start, header.pid_namespace
-    )
 
 
 def _remove_leftovers(folder: Path) -> None:

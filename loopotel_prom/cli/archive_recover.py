@@ -41,6 +41,8 @@ def recover_runs(
 
 
 def _told(done: Recovery) -> list[str]:
+    if done.is_busy:
+        return ["another process is recovering this archive; nothing was done"]
     lines = [
         f"{done.journals} journals of dead processes, {len(done.runs)} runs sealed"
     ]

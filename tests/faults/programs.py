@@ -92,7 +92,7 @@ def write(  # noqa: C901 - short, but of many turns
                 emit(run, number, attribute_bytes)
                 said.add(run.trace_id, number)
         if flushes:
-            processor.flush(60)
+            processor._tick()
 
     def many_runs() -> None:
         for _ in range(runs):
@@ -110,7 +110,7 @@ def write(  # noqa: C901 - short, but of many turns
     many_runs()
     for thread in others:
         thread.join()
-    processor.flush(60)
+    processor._tick()
     if not keeps_open:
         processor.close()
 

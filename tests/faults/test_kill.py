@@ -212,6 +212,32 @@ def test_a_kill_while_recovering_changes_nothing(
 _RECOVER = [name for name in failpoint.NAMES if name.startswith("recover")]
 
 
+def test_concurrent_recoveries_seal_each_run_once(
+    children, count, outcome_of, acknowledged_in, report, tmp_path
+):
+    """Six processes find the same dead journals; one of them may be killed."""
+    chance = random.Random(4)
+    times, said, copies = count(3, 100), 0, 0
+    for number in range(times):
+        folder, file = tmp_path / f"archive-{number}", tmp_path / f"said-{number}"
+        for _ in range(3):
+            options = {"runs": 3, "keeps_open": 200, "segment_bytes": 20_000}
+            children.run("write", archive=folder, acknowledgements=file, **options)
+        pids = [children.start("recover_all", archive=folder) for _ in range(6)]
+        kills = chance.random() < 0.5
+        if kills:
+            time.sleep(chance.random() * 0.05)
+            children.kill(pids.pop())
+        assert not any(children.wait(pid) for pid in pids)
+        outcome = outcome_of(folder, acknowledged_in(file))
+        said += outcome.acknowledged
+        copies += sum(run.copies - 1 for run in outcome.runs.values())
+        assert kills or not copies
+        shutil.rmtree(folder)
+    figures = {"count": times, "acknowledged": said, "lost": 0}
+    report(3, "six recover at once", equal_copies=copies, **figures)
+
+
 # How a process may end, the status that it ends with, and what is said of its run.
 _ENDINGS = {
     "sigterm": (-signal.SIGTERM, "unknown", "abandoned"),

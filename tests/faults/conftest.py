@@ -97,6 +97,8 @@ class Outcome:
     def of(cls, folder: Path, *, recovering: bool = True) -> "Outcome":
         """Recover an archive and read all of it; every document has to be valid."""
         outcome = cls(folder)
+        if not folder.exists():
+            return outcome  # its process was killed before it had made it
         if recovering:
             outcome.recovery = recover(folder)
             left = [path.name for path in layout.segments(folder)]

@@ -46,7 +46,7 @@ def test_a_kill_while_writing_loses_nothing(
         outcome = outcome_of(folder, acknowledged_in(*files))
         said += outcome.acknowledged
         torn += outcome.recovery.torn + len(outcome.bad)
-        shutil.rmtree(folder)
+        shutil.rmtree(folder, ignore_errors=True)
         for file in files:
             file.unlink(missing_ok=True)
     assert said
@@ -104,7 +104,7 @@ def test_a_kill_at_a_failpoint_loses_and_doubles_nothing(
         said += outcome.acknowledged
         copies += sum(run.copies - 1 for run in outcome.runs.values())
         torn += outcome.recovery.torn + len(outcome.bad)
-        shutil.rmtree(folder)
+        shutil.rmtree(folder, ignore_errors=True)
     figures = {"count": kills, "acknowledged": said, "lost": 0, "torn": torn}
     report(2, f"SIGKILL at {name}", equal_copies=copies, **figures)
 
@@ -133,7 +133,7 @@ def test_a_kill_beside_small_segments_and_rotation_makes_no_second_version(
         said += outcome.acknowledged
         copies += sum(run.copies - 1 for run in outcome.runs.values())
         torn += outcome.recovery.torn + len(outcome.bad)
-        shutil.rmtree(folder)
+        shutil.rmtree(folder, ignore_errors=True)
     figures = {"count": kills, "acknowledged": said, "lost": 0, "torn": torn}
     report(2, "SIGKILL among small segments and files", equal_copies=copies, **figures)
 
@@ -204,7 +204,7 @@ def test_a_kill_while_recovering_changes_nothing(
             r.iterations == wanted.runs[k].iterations for k, r in outcome.runs.items()
         )
         copies += sum(run.copies - 1 for run in outcome.runs.values())
-        shutil.rmtree(folder)
+        shutil.rmtree(folder, ignore_errors=True)
     figures = {"count": kills, "acknowledged": len(expected) * kills, "lost": 0}
     report(3, "SIGKILL during recovery", died=died, equal_copies=copies, **figures)
 
@@ -233,7 +233,7 @@ def test_concurrent_recoveries_seal_each_run_once(
         said += outcome.acknowledged
         copies += sum(run.copies - 1 for run in outcome.runs.values())
         assert kills or not copies
-        shutil.rmtree(folder)
+        shutil.rmtree(folder, ignore_errors=True)
     figures = {"count": times, "acknowledged": said, "lost": 0}
     report(3, "six recover at once", equal_copies=copies, **figures)
 

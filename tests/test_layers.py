@@ -28,7 +28,7 @@ LAYERS = {
     ),
     "run time": ("health", "pipeline", "testing", "tracer"),
     "sinks": ("archive", "metrics", "otlp"),
-    "jobs": ("exporter", "runs", "validate"),
+    "jobs": ("board", "exporter", "runs", "validate"),
     "faces": ("cli", "configuration", "integrations", "settings", "web"),
     "top": (_PACKAGE,),
 }
@@ -41,6 +41,7 @@ SIDEWAYS = {
     "ltf": {"errors", "les", "plain", "rfc3339", "semconv", "span"},
     "pipeline": {"health"},
     "tracer": {"health", "pipeline"},
+    "board": {"runs"},
     "runs": {"validate"},
     "configuration": {"settings", "web"},
     "cli": {"configuration", "integrations", "settings", "web"},

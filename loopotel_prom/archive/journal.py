@@ -90,7 +90,14 @@ class Journal:
             or segment.size_bytes >= self._segment_bytes
         ):
             segment = self._begin_segment()
-        segment.append(line)
+        try:
+            segment.append(line)
+        except OSError as error:
+            if error.errno != errno.EFBIG or not (segment.runs or segment.marked):
+                raise
+            # A limit that is not ours: this segment is full, and the next is not.
+            segment = self._begin_segment()
+            segment.append(line)
         segment.is_synced = False
         segment.runs.add(trace_id)
         self.appended += 1

@@ -125,6 +125,7 @@ class Loop:
             unwritten=self.archive.unwritten(),
             seals=state.seals,
             sync_failures=state.sync_failures,
+            open_files=len(os.listdir("/proc/self/fd")),  # noqa: PTH208 - a count
         )
         self.sink.close()
         self._said.add(result=self.result)
@@ -136,13 +137,18 @@ def _be_child(said: Said, plan: dict[str, Any]) -> None:
     pause, settle = plan.pop("pause_seconds"), plan.pop("settle_seconds")
     flushes, surrounded = plan.pop("flushes"), plan.pop("surrounded")
     files = plan.pop("open_files")
-    _limit(plan.pop("kept_spans"), plan.pop("file_bytes"))
-    aloud = plan.pop("aloud")
+    _limit(plan.pop("kept_spans"), plan.pop("pending_runs"), plan.pop("file_bytes"))
+    breaks, mends = plan.pop("breaks"), plan.pop("mends")
+    user, aloud = plan.pop("user"), plan.pop("aloud")
+    if user:
+        os.setgid(user)
+        os.setuid(user)
     if aloud:
         said.aloud = os.open(aloud, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     loop = Loop(said, **plan)
     around = LoopTracer("around-all", pipeline=loop.sink, enabled=surrounded)
     _limit_files(files)
+    _order(breaks)
     for number in range(runs):
         loop.run(iterations, pause_seconds=pause)
         if surrounded:
@@ -151,6 +157,7 @@ def _be_child(said: Said, plan: dict[str, Any]) -> None:
             loop.flush()
         if number == runs // 2:
             _limit_files(files and 4096)
+            _order(mends)
     around.finish(outcome="success")
     if surrounded:
         said.add(ended=around.trace_id)
@@ -158,9 +165,16 @@ def _be_child(said: Said, plan: dict[str, Any]) -> None:
     loop.end()
 
 
-def _limit(kept_spans: int, file_bytes: int) -> None:
+def _order(commands: Sequence[str]) -> None:
+    for command in commands:
+        subprocess.run(command, shell=True, check=True, stderr=subprocess.DEVNULL)
+
+
+def _limit(kept_spans: int, pending_runs: int, file_bytes: int) -> None:
     if kept_spans:
         processor._KEPT_SPANS = kept_spans
+    if pending_runs:
+        processor._PENDING_RUNS = pending_runs
     if file_bytes:
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
 
@@ -216,43 +230,45 @@ def read(path: Path) -> Told:
     return told
 
 
+# What a child does unless told otherwise. What else it is told is the archive's.
+_PLAN = {
+    # How many runs, one after the other, and how many iterations of each.
+    "runs": 3,
+    "iterations": 10,
+    "pause_seconds": 0.0,
+    # Have one more run open, from beginning to end.
+    "surrounded": False,
+    # Whether to flush after each run.
+    "flushes": True,
+    # How long to wait, in the end, for the archive to be well.
+    "settle_seconds": 0.0,
+    # How many spans of a run, and how many ended runs, are kept in memory.
+    "kept_spans": 0,
+    "pending_runs": 0,
+    # How many files may be open, in the first half of the runs.
+    "open_files": None,
+    # How long a file may get.
+    "file_bytes": 0,
+    # Commands to give before the first run, and in the middle.
+    "breaks": (),
+    "mends": (),
+    # The user to become.
+    "user": 0,
+    # A file to say all by system calls to.
+    "aloud": "",
+}
+
+
 def child(
-    folder: Path,
-    said: Path,
-    *,
-    before: Sequence[str] = (),
-    runs: int = 3,
-    iterations: int = 10,
-    pause_seconds: float = 0.0,
-    settle_seconds: float = 0.0,
-    flushes: bool = True,
-    kept_spans: int = 0,
-    open_files: int | None = None,
-    file_bytes: int = 0,
-    aloud: Path | None = None,
-    surrounded: bool = False,
-    **options: Any,
+    folder: Path, said: Path, *, before: Sequence[str] = (), **plan: Any
 ) -> "subprocess.Popen[bytes]":
     """Start a loop with an archive at `folder`; `before` is what to start it with."""
     said.write_bytes(b"")
     os.truncate(said, ROOM_BYTES)
-    arguments = {
-        "archive": str(folder),
-        "runs": runs,
-        "iterations": iterations,
-        "pause_seconds": pause_seconds,
-        "settle_seconds": settle_seconds,
-        "flushes": flushes,
-        "kept_spans": kept_spans,
-        "open_files": open_files,
-        "file_bytes": file_bytes,
-        "aloud": str(aloud or ""),
-        "surrounded": surrounded,
-        **options,
-    }
+    plan = {"archive": str(folder)} | _PLAN | plan
     environment = {k: v for k, v in os.environ.items() if "LOOPOTEL" not in k}
     return subprocess.Popen(
-        [*before, sys.executable, __file__, str(said), json.dumps(arguments)],
+        [*before, sys.executable, __file__, str(said), json.dumps(plan, default=str)],
         env=environment | {"PYTHONDONTWRITEBYTECODE": "1"},
         stderr=subprocess.PIPE,
     )

@@ -11,7 +11,7 @@ import codecs
 import random
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 # What to trace; with -y and -xx, so that paths and all bytes are in the log.
@@ -43,6 +43,7 @@ class Call:
         begun: The place in the log at which it was made; no other has it.
         ok: It succeeded.
         flags: As they were spelled.
+        thread: Which made it.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Call:
     begun: int = 0
     ok: bool = True
     flags: str = ""
+    thread: str = ""
 
 
 def read_log(path: Path) -> Iterator[Call]:
@@ -80,7 +82,7 @@ def read_log(path: Path) -> Iterator[Call]:
             continue
         call = _call(match["name"], rest, begun)
         if call is not None:
-            yield call
+            yield replace(call, thread=match["pid"])
 
 
 def _call(name: str, rest: str, begun: int) -> Call | None:

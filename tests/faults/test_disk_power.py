@@ -65,7 +65,9 @@ class Promises:
 class Recording:
     """A loop that came to its end, as its disk saw it."""
 
-    def __init__(self, root: Path, durability: str, *faults: str) -> None:
+    def __init__(
+        self, root: Path, durability: str, *faults: str, flushes: bool = True
+    ) -> None:
         self._root = root
         self._aloud = root / "aloud"
         self._durability = durability
@@ -80,10 +82,11 @@ class Recording:
             durability=durability,
             runs=9,
             iterations=14,
-            surrounded=True,
-            kept_spans=12,
+            surrounded=flushes,
+            flushes=flushes,
+            kept_spans=12 * flushes,
             segment_bytes=6_000,
-            rotate_bytes=25_000,
+            rotate_bytes=25_000 if flushes else 10**9,
         )
         places = (str(root / "disk"), str(self._aloud))
         self.calls = [c for c in read_log(log) if c.path.startswith(places)]
@@ -229,3 +232,24 @@ def test_names_are_synced_before_what_they_replace_is_removed(
         renamed=renamed,
         removed=removed,
     )
+
+
+@pytest.mark.parametrize(
+    ("durability", "journal", "sealed"),
+    (("none", 0, 0), ("process", 0, 0), ("run", 0, 1), ("power", 1, 1)),
+)
+def test_a_call_waits_for_the_syncs_of_its_durability(
+    durability, journal, sealed, tmp_path
+):
+    """Each iteration for the journal's with power, each end for the document's."""
+    calls = Recording(tmp_path, durability, flushes=False).calls
+    said = [n for n, call in enumerate(calls) if b'"said"' in call.data]
+    ended = [n for n, call in enumerate(calls) if b'"ended"' in call.data]
+    mine = [call for call in calls[: ended[-1]] if call.thread == calls[0].thread]
+    synced = [call.path for call in mine if call.name == "fdatasync"]
+    of_journal = sum("/journal/" in path for path in synced)
+    # A start and an end wait as well; and one sync may serve the next.
+    assert journal * len(said) * 0.9 <= of_journal <= journal * 2 * len(said)
+    assert len(synced) - of_journal == sealed * len(ended)
+    made = any("/journal/" in call.path for call in calls)
+    assert made == (durability != "none")

@@ -173,6 +173,7 @@ def leave_orphan(archive: str, acknowledgements: str, sign: str) -> None:
 
 def fork_often(archive: str, acknowledgements: str, *, forks: int) -> None:
     """Fork children that write, while three threads hold every lock there is."""
+    signal.alarm(_ALARM_SECONDS + forks)
     said = Acknowledgements(acknowledgements)
     processor = ArchiveProcessor(Path(archive), rotate_bytes=64 * 1024)
     sink = Pipeline([processor])

@@ -1,11 +1,14 @@
 """What can be had from a journal's damaged line, and where the rest of it goes."""
 
 import codecs
+import errno
 import os
 import re
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from loopotel_prom.archive.folders import make_folder, sync_folder
 from loopotel_prom.archive.record import Record, decode
 from loopotel_prom.errors import DocumentError
 
@@ -16,6 +19,11 @@ _TORN = re.compile(rb'\{(?:"[^\x00-\x1f]*)?')
 _Decoder = codecs.getincrementaldecoder("utf-8")
 # A line of garbage may hold any number of starts.
 _TRIES = 64
+# Truncated, as a recovery that was killed begins again. Non-blocking, so that a
+# FIFO in its place is an error and no trap.
+_FLAGS = (
+    os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+)
 
 
 def whole_records(line: bytes) -> Iterator[Record]:
@@ -67,19 +75,27 @@ class Quarantine:
             OSError: It cannot be written.
         """
         if self._file is None:
-            self._path.parent.mkdir(mode=0o700, exist_ok=True)
-            # A recovery that was killed begins again.
-            flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-            self._file = os.open(self._path, flags, 0o600)
+            self._file = self._opened()
         rest = memoryview(line + b"\n")
         while rest:
             rest = rest[os.write(self._file, rest) :]
         self.lines += 1
         self.size_bytes += len(line)
 
+    def _opened(self) -> int:
+        folder = self._path.parent
+        make_folder(folder)
+        if folder.is_symlink():
+            raise OSError(errno.ELOOP, "not a folder but a link", str(folder))
+        file = os.open(self._path, _FLAGS, 0o600)
+        if not stat.S_ISREG(os.fstat(file).st_mode):
+            os.close(file)
+            raise OSError(errno.EINVAL, "not a regular file", str(self._path))
+        return file
+
     def close(self) -> None:
         """
-        Bring it to the disk.
+        Bring it to the disk, its name too.
 
         Raises:
             OSError: It may not be there.
@@ -90,3 +106,4 @@ class Quarantine:
                 os.fsync(file)
             finally:
                 os.close(file)
+            sync_folder(self._path.parent)

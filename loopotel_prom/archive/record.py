@@ -27,7 +27,7 @@ _CRC = _CRC_TEXT + b"\n"
 _TRACE_ID = re.compile(
     r"ltf-[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 )
-_SPAN_ID = re.compile(r"[0-9a-f]{16}").fullmatch
+SPAN_ID = re.compile(r"[0-9a-f]{16}").fullmatch
 _NAME_CHARACTERS = range(3, 65)
 # What RFC 3339 can spell: up to the end of the year 9999.
 _LATEST_NS = 253_402_300_799 * 10**9
@@ -144,7 +144,7 @@ def _is_usable(span: Span) -> bool:
     end_ns = span.start_ns if span.end_ns is None else span.end_ns
     return (
         _is_trace_id(span.trace_id)
-        and _SPAN_ID(span.span_id) is not None
+        and SPAN_ID(span.span_id) is not None
         and span.parent_span_id != ""
         and 0 <= span.start_ns <= end_ns <= _LATEST_NS
         and (type(span) is not RunSpan or len(span.loop_name) in _NAME_CHARACTERS)

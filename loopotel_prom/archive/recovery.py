@@ -19,7 +19,7 @@ from loopotel_prom.archive import claim, layout
 from loopotel_prom.archive.failpoint import reach
 from loopotel_prom.archive.folders import sync_folder
 from loopotel_prom.archive.lookup import newest_entries
-from loopotel_prom.archive.record import Record, decode, decode_again
+from loopotel_prom.archive.record import SPAN_ID, Record, decode, decode_again
 from loopotel_prom.archive.salvage import Quarantine, is_torn, whole_records
 from loopotel_prom.archive.sealed import SealedFile
 from loopotel_prom.archive.segment import lines_of
@@ -189,9 +189,11 @@ class _Found:
         first = self.first
         target = first.goal_target if isinstance(first, IterationSpan) else 0.0
         parent = first.parent_span_id if isinstance(first, IterationSpan) else None
+        # A parent may be called anything; the run itself may not.
+        root = parent if parent and SPAN_ID(parent) else _ROOT_ID
         return RunSpan(
             trace_id=self.trace_id,
-            span_id=parent or _ROOT_ID,
+            span_id=root,
             start_ns=self.start_ns,
             loop_name=_UNKNOWN_LOOP,
             goal_target=target,

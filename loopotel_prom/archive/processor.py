@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import threading
-from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Literal
@@ -15,6 +14,7 @@ from loopotel_prom.archive import layout
 from loopotel_prom.archive.compress import compress
 from loopotel_prom.archive.journal import SEGMENT_BYTES
 from loopotel_prom.archive.lookup import sealed_spans
+from loopotel_prom.archive.pending import Pending, Run
 from loopotel_prom.archive.record import encode_span
 from loopotel_prom.archive.recovery import has_dead_journals, recover
 from loopotel_prom.archive.reserve import Reserve
@@ -31,23 +31,7 @@ Durability = Literal["none", "process", "run", "power"]
 _KEPT_SPANS = 1000
 # Sealed at once, unless someone else is at it for longer: then in the background.
 _PATIENCE_SECONDS = 0.25
-# What runs may hold in memory, all together, that ended and found no disk.
-_PENDING_SPANS = 50_000
-_PENDING_RUNS = 10_000
 _FULL = {errno.ENOSPC, errno.EDQUOT}
-
-
-class _Run:
-    """A run that is not sealed yet."""
-
-    __slots__ = ("end", "next_seq", "spans", "trace_id")
-
-    def __init__(self, trace_id: str) -> None:
-        self.trace_id = trace_id
-        self.next_seq = 0
-        # None once there are too many: they are in the journal.
-        self.spans: list[ChildSpan] | None = []
-        self.end: RunSpan | None = None
 
 
 class ArchiveProcessor:
@@ -99,11 +83,11 @@ class ArchiveProcessor:
     def _forget_runs(self) -> None:
         self._lock = threading.RLock()
         self._tick_lock = threading.RLock()
-        self._runs: dict[str, _Run] = {}
+        self._runs: dict[str, Run] = {}
         # Ended, and not in the sealed file yet.
-        self._pending: deque[_Run] = deque()
+        self._pending = Pending(has_journal=self._has_journal)
         # In the sealed file, which has not been synced since.
-        self._unsynced: list[_Run] = []
+        self._unsynced: list[Run] = []
         self._must_recover = False
         # Rotated, and not to be compressed by this process.
         self._left_plain: set[Path] = set()
@@ -125,12 +109,12 @@ class ArchiveProcessor:
 
     def on_start(self, span: RunSpan) -> None:
         """Begin a run."""
-        if any(run.trace_id == span.trace_id for run in [*self._pending]):
+        if self._pending and self._pending.latest(span.trace_id):
             # The id is in use again, before the spans of its first run were read.
             with contextlib.suppress(ArchiveError):
                 self.flush(_PATIENCE_SECONDS)
         # Of a trace id used twice at once, all spans stand in both documents.
-        self._take(self._runs.setdefault(span.trace_id, _Run(span.trace_id)), span)
+        self._take(self._runs.setdefault(span.trace_id, Run(span.trace_id)), span)
 
     def on_end(self, span: Span) -> None:
         """
@@ -141,7 +125,7 @@ class ArchiveProcessor:
         """
         run = self._runs.get(span.trace_id)
         if run is None:
-            run = self._runs.setdefault(span.trace_id, _Run(span.trace_id))
+            run = self._runs.setdefault(span.trace_id, Run(span.trace_id))
         if isinstance(span, RunSpan):
             self._take(run, span)
             run.end = span
@@ -166,9 +150,7 @@ class ArchiveProcessor:
         Raises:
             ArchiveError: The archive cannot be read.
         """
-        with self._lock:
-            waiting = [run for run in self._pending if run.trace_id == trace_id]
-            run = self._runs.get(trace_id) or (waiting[-1] if waiting else None)
+        run = self._runs.get(trace_id) or self._pending.latest(trace_id)
         if run is not None:
             return (
                 [*run.spans] if run.spans is not None else self._spool.spans(trace_id)
@@ -218,7 +200,7 @@ class ArchiveProcessor:
 
     # In the caller's thread.
 
-    def _take(self, run: _Run, span: Span) -> None:
+    def _take(self, run: Run, span: Span) -> None:
         if not self._has_journal:
             return
         seq = run.next_seq
@@ -229,7 +211,7 @@ class ArchiveProcessor:
         if not self._upkeep.is_awake:
             self._upkeep.wake()
 
-    def _end(self, run: _Run) -> None:
+    def _end(self, run: Run) -> None:
         try:
             if run.spans is None or self._pending or self._spool.is_slow():
                 # A long one takes its time; and nobody overtakes.
@@ -243,33 +225,17 @@ class ArchiveProcessor:
             if self._closed:
                 self.close()
 
-    def _postpone(self, run: _Run) -> None:
-        with self._lock:
-            self._pending.append(run)
-            self._bound_pending(run)
+    def _postpone(self, run: Run) -> None:
+        self._health.archive.lost_spans += self._pending.add(run)
         self._health.archive.pending_runs = len(self._pending)
         if self._syncs_seals:
             # Its document is not on disk yet; then what it is made of has to be.
             self._spool.commit()
         self._upkeep.wake()
 
-    def _bound_pending(self, latest: _Run) -> None:
-        """Let go of what would be too much; what is in the journal, recovery finds."""
-        held = sum(len(each.spans or ()) for each in self._pending)
-        if self._has_journal:
-            if held > _PENDING_SPANS:
-                latest.spans = None
-            if len(self._pending) > _PENDING_RUNS:
-                self._pending.popleft()
-            return
-        while held > _PENDING_SPANS or len(self._pending) > _PENDING_RUNS:
-            gone = len(self._pending.popleft().spans or ())
-            self._health.archive.lost_spans += gone + 1
-            held -= gone
-
     # Anywhere.
 
-    def _seal(self, run: _Run, lock_seconds: float) -> None:
+    def _seal(self, run: Run, lock_seconds: float) -> None:
         """
         Append the run's document.
 
@@ -291,7 +257,7 @@ class ArchiveProcessor:
         else:
             self._upkeep.wake()
 
-    def _append(self, run: _Run, lock_seconds: float) -> None:
+    def _append(self, run: Run, lock_seconds: float) -> None:
         assert run.end is not None  # noqa: S101 - only such runs get here
         end = run.end
         spans: Iterable[ChildSpan] | None = run.spans
@@ -377,11 +343,9 @@ class ArchiveProcessor:
                     self._health.failed("ArchiveProcessor", error)
 
     def _seal_pending(self) -> None:
-        while self._pending:
-            run = self._pending[0]
+        while run := self._pending.first():
             self._seal(run, LOCK_SECONDS)
-            with self._lock, contextlib.suppress(ValueError):
-                self._pending.remove(run)
+            self._pending.remove(run)
             self._health.archive.pending_runs = len(self._pending)
         self._sync_seals()
 
@@ -402,11 +366,10 @@ class ArchiveProcessor:
         ended = [run.trace_id for run in runs if run.trace_id not in self._runs]
         self._spool.mark(ended)
 
-    def _reseal(self, runs: list[_Run]) -> None:
+    def _reseal(self, runs: list[Run]) -> None:
         """Seal runs once more: their documents may not be on disk."""
         if self._has_journal:
-            with self._lock:
-                self._pending.extendleft(reversed(runs))
+            self._pending.add_first(runs)
 
 
 def _reason(error: ArchiveError) -> str:

@@ -23,7 +23,7 @@ from typing import Any
 import pytest
 
 from loopotel_prom import LoopTracer
-from loopotel_prom.archive import processor
+from loopotel_prom.archive import pending, processor
 from loopotel_prom.archive.processor import ArchiveProcessor
 from loopotel_prom.health import Health
 from loopotel_prom.pipeline import Pipeline
@@ -174,7 +174,7 @@ def _limit(kept_spans: int, pending_runs: int, file_bytes: int) -> None:
     if kept_spans:
         processor._KEPT_SPANS = kept_spans
     if pending_runs:
-        processor._PENDING_RUNS = pending_runs
+        pending._MOST_RUNS = pending_runs
     if file_bytes:
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
 

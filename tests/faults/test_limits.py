@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from loopotel_prom import ltf
-from loopotel_prom.archive import layout, processor
+from loopotel_prom.archive import layout, pending
 from loopotel_prom.archive.processor import ArchiveProcessor
 from loopotel_prom.health import Health
 from loopotel_prom.pipeline import Pipeline
@@ -85,7 +85,7 @@ def test_runs_that_no_disk_takes_are_bounded_in_memory(outcome_of, tmp_path):
 
 def test_without_a_journal_the_oldest_runs_are_let_go(new_run, tmp_path, monkeypatch):
     """They are counted as lost."""
-    monkeypatch.setattr(processor, "_PENDING_SPANS", 10)
+    monkeypatch.setattr(pending, "_MOST_SPANS", 10)
     health = Health()
     archive = ArchiveProcessor(tmp_path, durability="none", health=health)
     (tmp_path / layout.SEALED).mkdir()

@@ -274,34 +274,39 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 _MOST_KB = 700_000
 
 
-@pytest.mark.parametrize("ending", (".zst", ".gz"))
 @pytest.mark.parametrize("kind", _BOMBS)
-def test_a_bomb_is_read_in_bounded_memory(kind, ending, count, report, tmp_path):
+def test_a_bomb_is_read_in_bounded_memory(kind, count, report, tmp_path):
     """A few KB that unpack to hundreds of MB; it is refused, or read in pieces."""
-    if ending == ".gz" and count(0, 1) == 0:
-        pytest.skip("in the full run")
     piece, times = _BOMBS[kind]
-    path = tmp_path / f"traces-20260101T000000Z-1.jsonl{ending}"
-    with (zstd.open if ending == ".zst" else gzip.open)(path, "wb") as file:
-        for _ in range(count(times // 8, times)):
-            file.write(piece)
+    packers = {".zst": zstd.open, ".gz": gzip.open}
+    for ending in (".zst", ".gz")[: count(1, 2)]:
+        folder = tmp_path / ending
+        folder.mkdir()
+        path = folder / f"traces-20260101T000000Z-1.jsonl{ending}"
+        with packers[ending](path, "wb") as file:
+            for _ in range(count(times // 8, times)):
+                file.write(piece)
+        size = path.stat().st_size
+        took, most_kb = _read_apart(folder)
+        assert most_kb < _MOST_KB
+        assert took < 60
+        figures = {"packed_bytes": size, "memory_mb": most_kb // 1024, "took_s": took}
+        report(44, f"bomb of {kind}, {ending}", count=1, **figures)
+
+
+def _read_apart(folder: Path) -> tuple[float, int]:
+    """Read in a process of its own; tell how long it took, and its memory."""
     begin = time.monotonic()
     ended = subprocess.run(
-        [sys.executable, "-c", _READ, str(tmp_path), str(Path(__file__).parent)],
+        [sys.executable, "-c", _READ, str(folder), str(Path(__file__).parent)],
         capture_output=True,
         text=True,
         timeout=120,
         check=False,
         preexec_fn=_limited,
     )
-    took = time.monotonic() - begin
     assert ended.returncode == 0, ended.stderr
-    most_kb = int(ended.stdout.split()[-1])
-    assert most_kb < _MOST_KB
-    assert took < 60
-    size = path.stat().st_size
-    figures = {"packed_bytes": size, "memory_mb": most_kb // 1024, "took_s": took}
-    report(44, f"bomb of {kind}, {ending}", count=1, **figures)
+    return time.monotonic() - begin, int(ended.stdout.split()[-1])
 
 
 def _limited() -> None:

@@ -83,7 +83,7 @@ def test_a_journal_cut_anywhere_gives_its_valid_prefix(
     """Exactly the records that are whole survive, a last one without ending too."""
     ends = [sum(map(len, left.lines[: n + 1])) for n in range(len(left.lines))]
     offsets = range(len(left.journal) + 1)
-    cuts = random.Random(5).sample(offsets, count(150, len(offsets)))
+    cuts = random.Random(5).sample(offsets, count(100, len(offsets)))
     # The longest journal first: what is sealed there is never to be lost.
     sealed = _found(outcome_of(_made(left, tmp_path, b"")))
     torn = 0
@@ -108,7 +108,7 @@ def test_a_bit_that_flips_costs_one_record_at_most(
 ):
     """All others survive, a flipped line ending costs none, and it is noticed."""
     chance = random.Random(6)
-    flips, lost, endings, told = count(200, 20_000), 0, 0, 0
+    flips, lost, endings, told = count(120, 20_000), 0, 0, 0
     whole = _iterations(left.lines) | _found(outcome_of(_made(left, tmp_path, b"")))
     for _ in range(flips):
         data = bytearray(left.journal)

@@ -53,7 +53,7 @@ def test_concurrent_forks_while_locks_are_held_end_well(
     children, count, outcome_of, acknowledged_in, report, tmp_path
 ):
     """No child hangs, and no run is lost or doubled, of parent or children."""
-    forks = count(30, 500)
+    forks = count(20, 500)
     folder, file = tmp_path / "archive", tmp_path / "said"
     status = children.run(
         "fork_often", archive=folder, acknowledgements=file, forks=forks

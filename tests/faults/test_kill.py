@@ -114,7 +114,7 @@ def test_a_kill_beside_small_segments_and_rotation_makes_no_second_version(
 ):
     """Runs go over many segments, and are compressed, beside one that goes on."""
     chance = random.Random(2)
-    kills, said, copies, torn = count(10, 300), 0, 0, 0
+    kills, said, copies, torn = count(6, 300), 0, 0, 0
     for number in range(kills):
         folder, file = tmp_path / f"archive-{number}", tmp_path / f"said-{number}"
         pid = children.start(
@@ -142,7 +142,7 @@ def test_a_kill_never_brings_back_a_run_that_was_sealed(
     children, outcome_of, acknowledged_in, report, tmp_path
 ):
     """Its mark may have stood in another segment than its records."""
-    for size in range(1_000, 9_000, 500):
+    for size in range(1_000, 9_000, 1_500):
         folder, file = tmp_path / f"archive-{size}", tmp_path / f"said-{size}"
         status = children.run(
             "write",
@@ -184,7 +184,7 @@ def test_a_kill_while_recovering_changes_nothing(
     begin = time.monotonic()
     wanted = outcome_of(shutil.copytree(made, tmp_path / "straight"), expected)
     takes_seconds = (time.monotonic() - begin) / 2
-    kills, copies, died = count(10, 300), 0, 0
+    kills, copies, died = count(6, 300), 0, 0
     for _ in range(kills):
         folder = tmp_path / "archive"
         shutil.copytree(made, folder)

@@ -1,0 +1,5 @@
+"""The pages for people: rendered here, complete without a script."""
+
+from loopotel_prom.web.pages.views import add_pages
+
+__all__ = ["add_pages"]

@@ -91,6 +91,44 @@ class ArchiveHealth:
             _log().warning("archive %s: written to again", path)
 
 
+class SidecarHealth:
+    """
+    What a sidecar says of itself: written by it, read by anyone.
+
+    Attributes:
+        in_use: There is a sidecar.
+        journals: Journals that it follows.
+        records: Records read from journals.
+        documents: Documents read from sealed files.
+        damaged_lines: Lines that were neither.
+        recovered_journals: Journals of dead processes that it has recovered.
+        read_all_since_ns: When the latest look was begun that came to its end, by
+            the monotonic clock.
+        checkpoint_bytes: The size of the checkpoint.
+        checkpoint_ns: When it was written, by the monotonic clock; None before.
+    """
+
+    def __init__(self) -> None:
+        self.in_use = False
+        self.journals = 0
+        self.records = 0
+        self.documents = 0
+        self.damaged_lines = 0
+        self.recovered_journals = 0
+        self.read_all_since_ns = monotonic_ns()
+        self.checkpoint_bytes = 0
+        self.checkpoint_ns: int | None = None
+
+    def lag_seconds(self) -> float:
+        """Give how old a value may be that is not on the page."""
+        return (monotonic_ns() - self.read_all_since_ns) / 1e9
+
+    def checkpoint_age_seconds(self) -> float | None:
+        """Give how old the checkpoint is; None before there is one."""
+        since_ns = self.checkpoint_ns
+        return None if since_ns is None else (monotonic_ns() - since_ns) / 1e9
+
+
 class Health:
     """
     Counts of the pipeline's own losses and failures.
@@ -100,6 +138,7 @@ class Health:
 
     Attributes:
         archive: What the archive says of itself.
+        sidecar: What a sidecar does.
     """
 
     def __init__(self) -> None:
@@ -110,6 +149,7 @@ class Health:
         self._slow_emits = 0
         self._scrape: tuple[float, int] | None = None
         self.archive = ArchiveHealth()
+        self.sidecar = SidecarHealth()
 
     def dropped(self, field: str, value: object) -> None:
         """Count a reported value that was left out because it makes no sense."""

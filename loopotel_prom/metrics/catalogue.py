@@ -493,6 +493,64 @@ ARCHIVE_SYNC_FAILURES_TOTAL = Metric(
     identity=(),
 )
 
+# The sidecar, shown where there is one.
+SIDECAR_JOURNALS = Metric(
+    "loopotel_sidecar_journals",
+    "gauge",
+    "Journals that the sidecar follows: one for each process with runs.",
+    "loopotel_sidecar_journals",
+    identity=(),
+)
+SIDECAR_RECORDS_TOTAL = Metric(
+    "loopotel_sidecar_records_total",
+    "counter",
+    "Records that the sidecar has read from journals.",
+    "rate(loopotel_sidecar_records_total[5m])",
+    identity=(),
+)
+SIDECAR_DOCUMENTS_TOTAL = Metric(
+    "loopotel_sidecar_documents_total",
+    "counter",
+    "Documents that the sidecar has met in sealed files.",
+    "rate(loopotel_sidecar_documents_total[5m])",
+    identity=(),
+)
+SIDECAR_LAG = Metric(
+    "loopotel_sidecar_lag_seconds",
+    "gauge",
+    "How old a value may be that is not on the sidecar's page yet.",
+    "loopotel_sidecar_lag_seconds > 5",
+    identity=(),
+)
+SIDECAR_DAMAGED_LINES_TOTAL = Metric(
+    "loopotel_sidecar_damaged_lines_total",
+    "counter",
+    "Lines of the archive that the sidecar could not read, and passed over.",
+    "increase(loopotel_sidecar_damaged_lines_total[1h]) > 0",
+    identity=(),
+)
+SIDECAR_RECOVERIES_TOTAL = Metric(
+    "loopotel_sidecar_recoveries_total",
+    "counter",
+    "Journals of dead processes that the sidecar has recovered.",
+    "increase(loopotel_sidecar_recoveries_total[1h]) > 0",
+    identity=(),
+)
+SIDECAR_CHECKPOINT_AGE = Metric(
+    "loopotel_sidecar_checkpoint_age_seconds",
+    "gauge",
+    "How long ago the sidecar's checkpoint was written; it is while something changes.",
+    "loopotel_sidecar_checkpoint_age_seconds",
+    identity=(),
+)
+SIDECAR_CHECKPOINT_SIZE = Metric(
+    "loopotel_sidecar_checkpoint_size_bytes",
+    "gauge",
+    "How large the sidecar's checkpoint is.",
+    "loopotel_sidecar_checkpoint_size_bytes > 50e6",
+    identity=(),
+)
+
 CATALOGUE: tuple[Metric, ...] = (
     GOAL_SCORE,
     GOAL_TARGET,
@@ -557,4 +615,12 @@ CATALOGUE: tuple[Metric, ...] = (
     ARCHIVE_SYNCS_TOTAL,
     ARCHIVE_SYNC_SECONDS_TOTAL,
     ARCHIVE_SYNC_FAILURES_TOTAL,
+    SIDECAR_JOURNALS,
+    SIDECAR_RECORDS_TOTAL,
+    SIDECAR_DOCUMENTS_TOTAL,
+    SIDECAR_LAG,
+    SIDECAR_DAMAGED_LINES_TOTAL,
+    SIDECAR_RECOVERIES_TOTAL,
+    SIDECAR_CHECKPOINT_AGE,
+    SIDECAR_CHECKPOINT_SIZE,
 )

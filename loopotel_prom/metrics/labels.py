@@ -10,7 +10,7 @@ no more room.
 """
 
 from collections import Counter
-from collections.abc import Container
+from collections.abc import Container, Iterable, Mapping
 
 from loopotel_prom.plain import text
 
@@ -53,6 +53,15 @@ class LabelValues:
         self._known: dict[str, set[str]] = {}
         self.series = 0
         self.overflowed: Counter[str] = Counter()
+
+    def known(self) -> dict[str, list[str]]:
+        """Give the values admitted, by label."""
+        return {label: sorted(values) for label, values in self._known.items()}
+
+    def know(self, known: Mapping[str, Iterable[str]]) -> None:
+        """Admit values, whatever the limit."""
+        for label, values in known.items():
+            self._known.setdefault(label, set()).update(values)
 
     def admit(self, label: str, value: str | None) -> str:
         """Give the value to show: its own, or `OVERFLOW` beyond the limit."""

@@ -2,18 +2,27 @@
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import cache
-from statistics import fmean
 
 from loopotel_prom.health import Health
 from loopotel_prom.metrics import catalogue
 from loopotel_prom.metrics.archive import archive_families
 from loopotel_prom.metrics.catalogue import IDENTITY_LABELS, Metric
-from loopotel_prom.metrics.histogram import Histogram
+from loopotel_prom.metrics.checkpoint import (
+    SavedMetrics,
+    buckets,
+    load_loop,
+    load_run,
+    save_loop,
+    save_run,
+)
+from loopotel_prom.metrics.families import loop_families
 from loopotel_prom.metrics.labels import LabelValues, label_value
-from loopotel_prom.metrics.snapshot import Family, HistogramValue, Sample, Snapshot
+from loopotel_prom.metrics.sidecar import sidecar_families
+from loopotel_prom.metrics.snapshot import Family, Sample, Snapshot
 from loopotel_prom.metrics.state import (
     LoopState,
     RunState,
@@ -28,13 +37,10 @@ from loopotel_prom.span import (
 )
 from loopotel_prom.version import __version__
 
-_PLACES = 4
 # Taken in at once, at the latest when a scrape or the run's end wants them.
 _BATCH = 64
 
 _OF_SCRAPE = ((catalogue.SCRAPE_DURATION, 0), (catalogue.SCRAPE_SIZE, 1))
-
-Value = float | HistogramValue
 
 
 class MetricsProcessor:
@@ -167,6 +173,40 @@ class MetricsProcessor:
         self._runs = {}
         self._unslotted = 0
 
+    def save(self) -> SavedMetrics:
+        """Copy all that is known, but slots, exemplars and what lingers."""
+        with self._lock:
+            self._take_pending()
+            return SavedMetrics(
+                self.run_labels,
+                buckets(),
+                self._values.known(),
+                dict(self._values.overflowed),
+                self._unslotted,
+                [save_loop(loop) for loop in self._loops.values()],
+                [save_run(run) for run in self._runs.values()],
+            )
+
+    def load(self, saved: SavedMetrics) -> None:
+        """
+        Go on from what was saved; to be called before anything else.
+
+        Raises:
+            DocumentError: It does not fit; nothing has changed.
+        """
+        saved.check(self.run_labels)
+        with self._lock:
+            values, slots = self._values, self._max_concurrent_runs
+            values.know(saved.values)
+            loops = [load_loop(each, slots, values) for each in saved.loops]
+            self._loops = {loop.labels: loop for loop in loops}
+            self._runs = {
+                each.trace_id: load_run(each, self._loops[each.loop])
+                for each in saved.runs
+            }
+            values.overflowed = Counter(saved.overflowed)
+            self._unslotted = saved.unslotted
+
     def snapshot(self) -> Snapshot:
         """Give what a scrape sees now, and count the scrape."""
         with self._lock:
@@ -177,13 +217,11 @@ class MetricsProcessor:
     def look(self) -> tuple[Snapshot, float]:
         """Give what can be seen now, and the moment of it: `seen` may follow."""
         with self._lock:
-            for run in self._runs.values():
-                if run.pending:
-                    run.on_iterations()
+            self._take_pending()
             loops = list(self._loops.values())
             families = [
                 self._labelled(family)
-                for family in (*self._slot_families(loops), *_loop_families(loops))
+                for family in loop_families(loops, run_info=self._run_info)
             ]
             now = self._monotonic()
             for loop in loops:
@@ -201,32 +239,17 @@ class MetricsProcessor:
             for loop in self._loops.values():
                 loop.release(moment)
 
+    def _take_pending(self) -> None:
+        for run in self._runs.values():
+            if run.pending:
+                run.on_iterations()
+
     def _labelled(self, family: Family) -> Family:
         """Give the family the labels that the user has added."""
         if not self.run_labels:
             return family
         identity = (*IDENTITY_LABELS, *self.run_labels)
         return replace(family, metric=_with_identity(family.metric, identity))
-
-    def _slot_families(self, loops: Iterable[LoopState]) -> Iterator[Family]:
-        shown = [
-            ((*loop.labels, str(index)), run)
-            for loop in loops
-            for index, run in enumerate(loop.slots)
-            if run is not None
-        ]
-        for metric, read in _OF_RUN:
-            samples = (
-                Sample(labels, value)
-                for labels, run in shown
-                if (value := read(run)) is not None
-            )
-            yield Family(metric, tuple(samples))
-        traces = shown if self._run_info else []
-        yield Family(
-            catalogue.RUN_INFO,
-            tuple(Sample((*labels, run.trace_id), 1) for labels, run in traces),
-        )
 
     def _own_families(
         self, own: Mapping[Metric, int], overflowed: Mapping[str, int]
@@ -248,6 +271,7 @@ class MetricsProcessor:
             samples = () if scrape is None else (Sample((), scrape[place]),)
             yield Family(metric, samples)
         yield from archive_families(self._health.archive)
+        yield from sidecar_families(self._health.sidecar)
 
 
 def _series(families: Iterable[Family]) -> int:
@@ -259,123 +283,6 @@ def _series(families: Iterable[Family]) -> int:
     )
 
 
-def _rounded(value: float | None) -> float | None:
-    # As the document has it, so that the two can be compared.
-    return None if value is None else round(value, _PLACES) + 0.0
-
-
-def _seconds(time_ns: int | None) -> float | None:
-    return None if time_ns is None else time_ns / 1e9
-
-
-def _goal_target(run: RunState) -> float:
-    return run.goal_target if run.latest is None else run.latest.goal_target
-
-
-def _last_iteration(run: RunState) -> float | None:
-    return None if run.latest is None else run.latest.end_ns / 1e9
-
-
-def _of_scored(field: str) -> Callable[[RunState], float | None]:
-    """Read a field of the latest iteration with a score."""
-
-    def read(run: RunState) -> float | None:
-        return None if run.scored is None else _rounded(getattr(run.scored, field))
-
-    return read
-
-
-_OF_RUN: tuple[tuple[Metric, Callable[[RunState], float | None]], ...] = (
-    (catalogue.GOAL_SCORE, _of_scored("goal_score")),
-    (catalogue.GOAL_TARGET, _goal_target),
-    (catalogue.LES_CUMULATIVE, _of_scored("les_cumulative")),
-    (catalogue.LES_EFFECTIVENESS, _of_scored("effectiveness")),
-    (catalogue.ITERATION, lambda run: run.latest.iteration if run.latest else 0),
-    (catalogue.RUN_TOKENS, lambda run: run.tokens),
-    (catalogue.RUN_COST_USD, lambda run: run.cost_usd),
-    (catalogue.RUN_START_TIMESTAMP, lambda run: run.start_ns / 1e9),
-    (catalogue.LAST_ITERATION_TIMESTAMP, _last_iteration),
-)
-
-
-def _over_active(
-    field: str, over: Callable[[list[float]], float]
-) -> Callable[[LoopState], float | None]:
-    """Read a field of the latest scored iteration, over the active runs shown."""
-
-    def read(loop: LoopState) -> float | None:
-        values = [
-            getattr(run.scored, field)
-            for run in loop.slots
-            if run is not None and run.freed_at is None and run.scored is not None
-        ]
-        return _rounded(over(values)) if values else None
-
-    return read
-
-
-_OF_LOOP: tuple[tuple[Metric, Callable[[LoopState], float | None]], ...] = (
-    (catalogue.RUNS_ACTIVE, lambda loop: loop.active),
-    (catalogue.GOAL_SCORE_MEAN, _over_active("goal_score", fmean)),
-    (catalogue.GOAL_SCORE_MIN, _over_active("goal_score", min)),
-    (catalogue.GOAL_SCORE_MAX, _over_active("goal_score", max)),
-    (catalogue.LES_CUMULATIVE_MEAN, _over_active("les_cumulative", fmean)),
-    (catalogue.LES_CUMULATIVE_MIN, _over_active("les_cumulative", min)),
-    (catalogue.LAST_RUN_GOAL_SCORE, lambda loop: _rounded(loop.last_run_goal_score)),
-    (catalogue.LAST_RUN_LES, lambda loop: _rounded(loop.last_run_les)),
-    (catalogue.LAST_RUN_END_TIMESTAMP, lambda loop: _seconds(loop.last_run_end_ns)),
-    (
-        catalogue.LAST_RUN_SUCCESS_TIMESTAMP,
-        lambda loop: _seconds(loop.last_run_success_ns),
-    ),
-    (catalogue.ITERATIONS_TOTAL, lambda loop: loop.iterations),
-    (catalogue.TOKENS_TOTAL, lambda loop: loop.tokens),
-    (catalogue.INPUT_TOKENS_TOTAL, lambda loop: loop.input_tokens),
-    (catalogue.OUTPUT_TOKENS_TOTAL, lambda loop: loop.output_tokens),
-    (catalogue.COST_USD_TOTAL, lambda loop: loop.cost_usd),
-    (catalogue.REGRESSIONS_TOTAL, lambda loop: loop.regressions),
-    (catalogue.GOAL_SCORE_GAIN_TOTAL, lambda loop: loop.gain),
-    (catalogue.RUNS_STARTED_TOTAL, lambda loop: loop.started),
-    (catalogue.RUNS_FAILED_TOTAL, lambda loop: loop.finished["failure"]),
-    (catalogue.SAFETY_VIOLATIONS_TOTAL, lambda loop: loop.safety_violations),
-    (catalogue.HUMAN_INTERVENTIONS_TOTAL, lambda loop: loop.human_interventions),
-)
-
-_CHILDREN_OF_LOOP: tuple[
-    tuple[Metric, Callable[[LoopState], Iterable[tuple[str, Value]]]], ...
-] = (
-    (catalogue.RUNS_FINISHED_TOTAL, lambda loop: loop.finished.items()),
-    (catalogue.RUN_TERMINATIONS_TOTAL, lambda loop: loop.terminations.items()),
-    (catalogue.FAILURES_TOTAL, lambda loop: loop.failures.items()),
-    (
-        catalogue.WORKER_CALLS_TOTAL,
-        lambda loop: [(name, calls.count) for name, calls in loop.workers.items()],
-    ),
-    (
-        catalogue.EVALUATOR_CALLS_TOTAL,
-        lambda loop: [(name, calls.count) for name, calls in loop.evaluators.items()],
-    ),
-    (
-        catalogue.WORKER_DURATION,
-        lambda loop: [(n, calls.observed.value()) for n, calls in loop.workers.items()],
-    ),
-    (
-        catalogue.EVALUATOR_SCORE,
-        lambda loop: [
-            (n, calls.observed.value()) for n, calls in loop.evaluators.items()
-        ],
-    ),
-)
-
-_HISTOGRAMS_OF_LOOP: tuple[tuple[Metric, Callable[[LoopState], Histogram]], ...] = (
-    (catalogue.ITERATION_DURATION, lambda loop: loop.iteration_duration),
-    (catalogue.RUN_DURATION, lambda loop: loop.run_duration),
-    (catalogue.RUN_ITERATIONS, lambda loop: loop.run_iterations),
-    (catalogue.RUN_FINAL_GOAL_SCORE, lambda loop: loop.final_goal_score),
-    (catalogue.RUN_FINAL_LES, lambda loop: loop.final_les),
-)
-
-
 @cache
 def _with_identity(metric: Metric, identity: tuple[str, ...]) -> Metric:
     return replace(metric, identity=identity)
@@ -384,39 +291,3 @@ def _with_identity(metric: Metric, identity: tuple[str, ...]) -> Metric:
 def _run_label(span: RunSpan, name: str) -> str:
     value = span.task_id if name == "task_id" else span.metadata.get(name)
     return "" if value is None else label_value(value)
-
-
-# Of which iterations the totals show a trace.
-_WORST_BY: dict[Metric, str] = {
-    catalogue.TOKENS_TOTAL: "tokens_delta",
-    catalogue.COST_USD_TOTAL: "cost_usd",
-}
-
-
-def _loop_families(loops: list[LoopState]) -> Iterator[Family]:
-    for loop in loops:
-        slowest = loop.exemplar("latency_ms", 1e-3)
-        if slowest is not None:
-            loop.iteration_duration.show(slowest)
-    for metric, read in _OF_LOOP:
-        worst = _WORST_BY.get(metric)
-        samples = (
-            Sample(loop.labels, value, loop.exemplar(worst) if worst else None)
-            for loop in loops
-            if (value := read(loop)) is not None
-        )
-        yield Family(metric, tuple(samples))
-    for metric, children in _CHILDREN_OF_LOOP:
-        yield Family(
-            metric,
-            tuple(
-                Sample((*loop.labels, name), value)
-                for loop in loops
-                for name, value in children(loop)
-            ),
-        )
-    for metric, histogram in _HISTOGRAMS_OF_LOOP:
-        yield Family(
-            metric,
-            tuple(Sample(loop.labels, histogram(loop).value()) for loop in loops),
-        )

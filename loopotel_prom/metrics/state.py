@@ -224,6 +224,10 @@ class LoopState:
     def on_start(self, span: RunSpan) -> RunState:
         """Take in a run that starts; it gets a slot if one can be had."""
         self.started += 1
+        return self.admit(span)
+
+    def admit(self, span: RunSpan) -> RunState:
+        """Show a run under way that was counted before."""
         self.active += 1
         run = RunState(self, span)
         index = self._free_slot()

@@ -13,6 +13,7 @@ import typer
 
 from loopotel_prom.cli.archive import archive
 from loopotel_prom.cli.demo import demo
+from loopotel_prom.cli.top import top
 from loopotel_prom.cli.validate import validate
 from loopotel_prom.errors import ConfigError, LoopotelError, MissingExtraError
 from loopotel_prom.version import __version__
@@ -51,6 +52,7 @@ def _options(
 
 
 app.command()(demo)
+app.command()(top)
 app.command()(validate)
 app.add_typer(archive)
 

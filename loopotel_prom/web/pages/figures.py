@@ -67,10 +67,9 @@ def duration(seconds: float | None) -> str:
     """Spell a duration by its two largest units."""
     if seconds is None:
         return NONE
-    if 0 < seconds < 0.0005:  # noqa: PLR2004 - would round to nothing
-        return f"<{_THIN}1{_THIN}ms"
     if seconds < 0.9995:  # noqa: PLR2004 - would round to a second
-        return f"{max(seconds, 0.0) * 1000:.0f}{_THIN}ms"
+        whole_ms = round(max(seconds, 0.0) * 1000)
+        return f"{whole_ms or '<1'}{_THIN}ms"
     if seconds < 59.95:  # noqa: PLR2004 - would round to a minute
         return f"{seconds:.1f}{_THIN}s"
     minutes, rest = divmod(round(seconds), 60)

@@ -216,7 +216,11 @@ _process = _Process()
 
 def configure(
     *,
-    listen: str | Unset | None = UNSET,
+    listen: str | Iterable[str] | Unset | None = UNSET,
+    web_config: "str | os.PathLike[str] | Unset | None" = UNSET,
+    web_allow_unauthenticated: bool | Unset = UNSET,
+    telemetry_path: str | Unset = UNSET,
+    max_requests: int | Unset = UNSET,
     archive: "str | os.PathLike[str] | Unset | None" = UNSET,
     durability: Literal["none", "process", "run", "power"] | Unset = UNSET,
     registry: "CollectorRegistry | None" = None,
@@ -240,7 +244,16 @@ def configure(
 
     Args:
         listen: ``HOST:PORT`` of an endpoint of our own, port 0 for a free one;
+            ``:PORT``, ``[IPV6]:PORT``, ``unix:PATH``, ``systemd``; or several;
             None for no endpoint. By default ``127.0.0.1:10110``.
+        web_config: A web configuration file as Prometheus' exporters have it: TLS,
+            client certificates, users, headers. It is read again when it changes.
+            By default None: no TLS, and only this machine may ask.
+        web_allow_unauthenticated: Whether other machines may ask too where the web
+            configuration has neither users nor client certificates.
+        telemetry_path: Where the endpoint has the metrics; by default ``/metrics``.
+        max_requests: How many scrapes are answered at a time, 0 for any number; by
+            default 40.
         archive: Folder of the archive of LTF documents; by default None, for no
             archive.
         durability: What an iteration outlives once it has been reported, in the
@@ -264,6 +277,8 @@ def configure(
 
     Raises:
         ConfigError: A value cannot work, or the address is taken.
+        MissingExtraError: The web configuration has users, and bcrypt is not
+            installed.
     """
     from prometheus_client import REGISTRY  # noqa: PLC0415 - imported when needed
 
@@ -271,6 +286,10 @@ def configure(
     settings = read_settings(
         os.environ,
         listen=listen,
+        web_config=web_config,
+        web_allow_unauthenticated=web_allow_unauthenticated,
+        telemetry_path=telemetry_path,
+        max_requests=max_requests,
         archive=archive,
         durability=durability,
         max_concurrent_runs=max_concurrent_runs,
@@ -354,24 +373,53 @@ def _endpoint(
 ) -> "Endpoint | None":
     """Open the endpoint, or take over the current one if it is the same."""
     _, settings, registry = what
-    if settings.listen is None:
+    if not settings.listen:
         return None
+    from pathlib import Path  # noqa: PLC0415 - imported when needed
+
     from loopotel_prom.web import (  # noqa: PLC0415 - imported when needed
+        Access,
         Endpoint,
         MetricsPage,
+        Scrapes,
+        build_site,
         parse_address,
     )
 
-    address = parse_address(settings.listen)
+    addresses = [parse_address(text) for text in settings.listen]
     if current is not None:
         _, before, shown = current._what  # noqa: SLF001 - of this module
-        if before.listen == settings.listen and shown is registry:
+        if _endpoint_of(before) == _endpoint_of(settings) and shown is registry:
             return current._give_endpoint()  # noqa: SLF001 - of this module
-        if before.listen == settings.listen and address.port:
-            # The same port for another registry: both cannot have it.
+        if any(each in before.listen for each in settings.listen if _is_fixed(each)):
+            # The same port for something else: both cannot have it.
             current._retire()  # noqa: SLF001 - of this module
-    page = MetricsPage(registry, metrics.collector, metrics.processor, _process.health)
-    return Endpoint(address, page)
+    scrapes = Scrapes()
+    site = build_site(
+        MetricsPage(registry, metrics.collector, metrics.processor, _process.health),
+        scrapes,
+        telemetry_path=settings.telemetry_path,
+        max_requests=settings.max_requests,
+    )
+    access = Access(
+        web_config=Path(settings.web_config) if settings.web_config else None,
+        allow_unauthenticated=settings.web_allow_unauthenticated,
+    )
+    return Endpoint(addresses, site, scrapes, access)
+
+
+def _endpoint_of(settings: Settings) -> tuple[object, ...]:
+    return (
+        settings.listen,
+        settings.web_config,
+        settings.web_allow_unauthenticated,
+        settings.telemetry_path,
+        settings.max_requests,
+    )
+
+
+def _is_fixed(address: str) -> bool:
+    return not address.endswith(":0")
 
 
 def _metrics(settings: Settings, registry: "CollectorRegistry") -> _Metrics:

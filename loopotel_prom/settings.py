@@ -29,6 +29,8 @@ _TAKEN_LABELS = frozenset(
         *("worker_id", "evaluator_id", "job", "instance", "le", "quantile"),
     )
 )
+# Where the endpoint has something else.
+_OWN_PATHS = ("/-/", "/runs/", "/traces/")
 _DURABILITIES = ("none", "process", "run", "power")
 _YES = ("1", "true", "yes", "on")
 _NO = ("", "0", "false", "no", "off")
@@ -57,7 +59,13 @@ UNSET: Final = Unset.UNSET
 class Settings(Struct, frozen=True, kw_only=True):
     """What a process sets up; checked when made."""
 
-    listen: str | None = DEFAULT_LISTEN
+    # None at all for no endpoint.
+    listen: tuple[str, ...] = (DEFAULT_LISTEN,)
+    web_config: str | None = None
+    web_allow_unauthenticated: bool = False
+    telemetry_path: str = "/metrics"
+    # As other exporters have it.
+    max_requests: int = 40
     archive: str | None = None
     # What a program can die of without notice; a loss of power takes a second's.
     durability: str = "process"
@@ -97,7 +105,32 @@ class Settings(Struct, frozen=True, kw_only=True):
             "names of labels, such as task_id, that no metric has already",
         )
         _check("run_info", self.run_info, type(self.run_info) is bool, "true or false")
-        _check("listen", self.listen, _is_text(self.listen), "HOST:PORT or None")
+        _check(
+            "listen",
+            self.listen,
+            isinstance(self.listen, tuple)
+            and all(text is not None and _is_text(text) for text in self.listen),
+            "HOST:PORT, several of them, or None",
+        )
+        _check("web_config", self.web_config, _is_text(self.web_config), "a file")
+        _check(
+            "web_allow_unauthenticated",
+            self.web_allow_unauthenticated,
+            type(self.web_allow_unauthenticated) is bool,
+            "true or false",
+        )
+        _check(
+            "telemetry_path",
+            self.telemetry_path,
+            _is_path(self.telemetry_path),
+            "a path such as /metrics, not one of the endpoint's own",
+        )
+        _check(
+            "max_requests",
+            self.max_requests,
+            type(self.max_requests) is int and self.max_requests >= 0,
+            "a whole number from 0 up",
+        )
         _check(
             "durability",
             self.durability,
@@ -128,10 +161,22 @@ def _is_text(value: object) -> bool:
     return isinstance(value, str) and bool(value) and value.isprintable()
 
 
+def _is_path(value: object) -> bool:
+    return (
+        isinstance(value, str)
+        and re.fullmatch(r"/[\w./~-]*", value, re.ASCII) is not None
+        and not value.startswith(_OWN_PATHS)
+    )
+
+
 def read_settings(
     environment: Mapping[str, str],
     *,
-    listen: str | Unset | None = UNSET,
+    listen: str | Iterable[str] | Unset | None = UNSET,
+    web_config: "str | os.PathLike[str] | Unset | None" = UNSET,
+    web_allow_unauthenticated: bool | Unset = UNSET,
+    telemetry_path: str | Unset = UNSET,
+    max_requests: int | Unset = UNSET,
     archive: "str | os.PathLike[str] | Unset | None" = UNSET,
     durability: str | Unset = UNSET,
     max_concurrent_runs: int | Unset = UNSET,
@@ -169,8 +214,23 @@ def read_settings(
         run_labels = tuple(run_labels)
     if isinstance(archive, os.PathLike):
         archive = os.fspath(archive)
+    if isinstance(web_config, os.PathLike):
+        web_config = os.fspath(web_config)
     return Settings(
-        listen=pick("listen", listen, _text_or_none, default.listen),
+        listen=pick("listen", _addresses(listen), _listed, default.listen),
+        web_config=_absolute(
+            pick("web_config", web_config, _text_or_none, default.web_config)
+        ),
+        web_allow_unauthenticated=pick(
+            "web_allow_unauthenticated",
+            web_allow_unauthenticated,
+            _yes_or_no,
+            default.web_allow_unauthenticated,
+        ),
+        telemetry_path=pick(
+            "telemetry_path", telemetry_path, str, default.telemetry_path
+        ),
+        max_requests=pick("max_requests", max_requests, int, default.max_requests),
         archive=_absolute(pick("archive", archive, _text_or_none, default.archive)),
         durability=pick("durability", durability, str, default.durability),
         max_concurrent_runs=pick(
@@ -183,6 +243,21 @@ def read_settings(
         run_labels=pick("run_labels", run_labels, _names, default.run_labels),
         run_info=pick("run_info", run_info, _yes_or_no, default.run_info),
     )
+
+
+def _addresses(listen: str | Iterable[str] | Unset | None) -> tuple[str, ...] | Unset:
+    if isinstance(listen, Unset):
+        return listen
+    if listen is None:
+        return ()
+    if isinstance(listen, str) or not isinstance(listen, Iterable):
+        # What is neither is refused with the other settings.
+        return (listen,)
+    return tuple(listen)
+
+
+def _listed(raw: str) -> tuple[str, ...]:
+    return () if _text_or_none(raw) is None else _names(raw)
 
 
 def _absolute(folder: T) -> T | str:

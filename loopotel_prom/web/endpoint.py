@@ -1,24 +1,33 @@
-"""The endpoint: ``/metrics`` and health over HTTP, for Prometheus to scrape."""
+"""The endpoint: the process's site over HTTP, for Prometheus to scrape."""
 
-import errno
-import logging
-import socket
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 from loopotel_prom.errors import ConfigError
-from loopotel_prom.version import __version__
-from loopotel_prom.web.address import Address
+from loopotel_prom.web.address import Address, AnyAddress, UnixAddress
 from loopotel_prom.web.application import Application
-from loopotel_prom.web.message import Request
-from loopotel_prom.web.page import MetricsPage
+from loopotel_prom.web.limits import Limits
+from loopotel_prom.web.listeners import Listener, bind_all, close_all
 from loopotel_prom.web.scrapes import Scrapes
-from loopotel_prom.web.site import build_site
+from loopotel_prom.web.server import Server
+from loopotel_prom.web.terms import LiveTerms, Terms
+from loopotel_prom.web.web_config import WebConfig
 
-_log = logging.getLogger("loopotel_prom")
 
-# How soon the server notices that it is to stop.
-_POLL_SECONDS = 0.05
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Access:
+    """
+    Who may ask.
+
+    Attributes:
+        web_config: The web configuration file: TLS, users, headers; None for none.
+        allow_unauthenticated: Whether other machines may ask without having to say
+            who they are.
+    """
+
+    web_config: Path | None = None
+    allow_unauthenticated: bool = False
 
 
 class Endpoint:
@@ -26,39 +35,59 @@ class Endpoint:
     An HTTP server in threads of its own, which end with the process.
 
     Args:
-        address: Where to listen; on this machine only, for there is no
-            authentication.
-        page: What ``/metrics`` shows.
+        addresses: Where to listen, at least one. Others than of this machine only
+            with authentication, or where it is said that none is wanted.
+        site: Answers.
+        scrapes: Those that `site` counts.
+        access: Who may ask.
+        limits: What clients may take.
 
     Raises:
-        ConfigError: The address cannot be listened on.
+        ConfigError: An address cannot be listened on, or the web configuration
+            cannot work.
+        MissingExtraError: It has users, and bcrypt is not installed.
     """
 
-    def __init__(self, address: Address, page: MetricsPage) -> None:
-        if not address.is_loopback:
-            raise ConfigError(
-                f"cannot listen on {address}: only loopback addresses (127.0.0.1, ::1,"
-                " localhost) are served, for there is no authentication; put a reverse"
-                " proxy in front"
-            )
-        self._server = _listen(address, page)
-        self._thread = threading.Thread(
-            target=self._server.serve_forever,
-            args=(_POLL_SECONDS,),
-            name="loopotel-endpoint",
-            daemon=True,
-        )
-        self._thread.start()
+    def __init__(
+        self,
+        addresses: Sequence[AnyAddress],
+        site: Application,
+        scrapes: Scrapes,
+        access: Access | None = None,
+        limits: Limits | None = None,
+    ) -> None:
+        limits = limits or Limits()
+        self._access = access or Access()
+        self._scrapes = scrapes
+        self._listeners = bind_all(addresses)
+        try:
+            self._terms = LiveTerms(self._access.web_config, site, self._check)
+            for listener in self._listeners:
+                listener.listen(limits.backlog)
+            sockets = [listener.socket for listener in self._listeners]
+            self._server = Server(sockets, self, limits)
+        except BaseException:
+            close_all(self._listeners)
+            raise
 
     @property
     def url(self) -> str:
-        """The base URL, with the port that was really taken."""
-        host, port = self._server.server_address[:2]
-        return f"http://{Address(str(host), port)}"
+        """The first base URL, with the port that was really taken."""
+        address = self._listeners[0].address
+        if isinstance(address, UnixAddress):
+            return str(address)
+        if isinstance(address, Address) and not address.host:
+            address = address._replace(host="localhost")
+        scheme = "http" if self._terms.current().config.tls is None else "https"
+        return f"{scheme}://{address}"
+
+    def reception(self) -> Terms:
+        """Give the terms on which clients are received now."""
+        return self._terms.current()
 
     def scrapes_begun(self) -> int:
         """Give the number of scrapes so far, those under way included."""
-        return self._server.scrapes.begun()
+        return self._scrapes.begun()
 
     def wait_for_scrape(
         self, timeout_seconds: float, *, since: int | None = None
@@ -69,81 +98,34 @@ class Endpoint:
         Returns:
             False if none was in time.
         """
-        return self._server.scrapes.wait_for_next(timeout_seconds, since)
+        return self._scrapes.wait_for_next(timeout_seconds, since)
 
     def abandon(self) -> None:
-        """Give up the inherited socket in a forked child; the parent goes on."""
-        self._server.socket.close()
+        """Give up the inherited sockets in a forked child; the parent goes on."""
+        self._server.abandon()
 
     def close(self) -> None:
         """Stop listening; requests under way are finished."""
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join(timeout=5.0)
+        self._server.close()
+        close_all(self._listeners)
+
+    def _check(self, config: WebConfig) -> None:
+        """
+        Make sure that no stranger on another machine can ask.
+
+        Raises:
+            ConfigError: One could.
+        """
+        if config.authenticates or self._access.allow_unauthenticated:
+            return
+        for listener in self._listeners:
+            if not listener.is_local:
+                raise ConfigError(_open_to_all(listener))
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    # Another process on the same port is a mistake to be told, not to be shared.
-    allow_reuse_address = True
-    request_queue_size = 128
-
-    application: Application
-    scrapes: Scrapes
-
-    def handle_error(self, request: object, client_address: object) -> None:  # noqa: ARG002 - named by the standard library
-        """Log what ended a connection; clients may go away at any time."""
-        _log.debug("connection of %s ended", client_address, exc_info=True)
-
-
-class _Server6(_Server):
-    address_family = socket.AF_INET6
-
-
-def _listen(address: Address, page: MetricsPage) -> _Server:
-    kind = _Server6 if address.is_ipv6 else _Server
-    try:
-        server = kind((address.host, address.port), _Handler)
-    except OSError as error:
-        hint = "choose another port, or 0 for any free one"
-        if error.errno != errno.EADDRINUSE:
-            hint = "choose another address"
-        raise ConfigError(
-            f"cannot listen on {address}: {error.strerror}; {hint}"
-        ) from error
-    server.scrapes = Scrapes()
-    server.application = build_site(page, server.scrapes)
-    return server
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: _Server
-    server_version = f"loopotel-prom/{__version__}"
-    sys_version = ""
-    protocol_version = "HTTP/1.1"
-    # Of each read: a silent client is let go.
-    timeout = 10.0
-    # Headers and body are two writes; Nagle would hold the second back for 40 ms.
-    disable_nagle_algorithm = True
-
-    def do_GET(self) -> None:
-        path, _, query = self.path.partition("?")
-        headers = {name.lower(): value for name, value in self.headers.items()}
-        request = Request(method=self.command, path=path, query=query, headers=headers)
-        response = self.server.application(request)
-        self.send_response(response.status)
-        self.send_header("Content-Type", response.content_type)
-        for name, value in response.headers:
-            self.send_header(name, value)
-        body = response.body
-        body = body if isinstance(body, bytes) else b"".join(body)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
-            response.delivered()
-
-    do_HEAD = do_GET  # noqa: N815 - named by the standard library
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - named by the standard library
-        _log.debug(format, *args)
+def _open_to_all(listener: Listener) -> str:
+    return (
+        f"cannot listen on {listener.address}: other machines can reach it and there"
+        " is no authentication; listen on 127.0.0.1, give a web_config with"
+        " basic_auth_users or client certificates, or set web_allow_unauthenticated"
+    )

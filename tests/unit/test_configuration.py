@@ -20,7 +20,6 @@ import loopotel_prom
 from loopotel_prom import LoopTracer, ltf
 from loopotel_prom.archive.lines import zstd
 from loopotel_prom.errors import ConfigError, DeliveryError
-from loopotel_prom.web import parse_address
 
 
 @pytest.fixture
@@ -260,37 +259,6 @@ def test_drain_waits_for_a_scrape_that_begins_later(registry):
     assert not handle.drain(0.05)
 
 
-@pytest.mark.parametrize(
-    "address",
-    ("", "10110", "127.0.0.1", "127.0.0.1:x", "127.0.0.1:70000", "a:1/x", "a:0#x"),
-)
-def test_an_address_that_is_none_is_refused(address):
-    """The error shows what one looks like."""
-    with pytest.raises(ConfigError, match=r"try 127\.0\.0\.1:10110"):
-        parse_address(address)
-
-
-@pytest.mark.parametrize(
-    ("address", "loopback"),
-    (
-        ("127.0.0.1:0", True),
-        ("[::1]:9", True),
-        ("localhost:1", True),
-        ("0.0.0.0:1", False),
-    ),
-)
-def test_a_loopback_address_is_known(address, loopback):
-    """By number, by name, of either family; and it is spelled as it came."""
-    parsed = parse_address(address)
-    assert (parsed.is_loopback, str(parsed)) == (loopback, address)
-
-
-def test_an_address_others_can_reach_is_refused(registry):
-    """There is no authentication yet."""
-    with pytest.raises(ConfigError, match="no authentication"):
-        loopotel_prom.configure(listen="0.0.0.0:0", registry=registry)
-
-
 def test_a_taken_port_is_refused(registry):
     """The error names the address and a way out."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -307,6 +275,11 @@ def test_a_taken_port_is_refused(registry):
         *({"max_concurrent_runs": bad} for bad in (-1, "a", None, 1.5, 10**9)),
         *({"linger_seconds": bad} for bad in (float("nan"), "x", None, -1)),
         *({"archive": bad} for bad in (5, b"x", "a\0b", "")),
+        *({"listen": bad} for bad in (5, "", [""], [None], {"a\0b"})),
+        *({"telemetry_path": bad} for bad in (5, "", "/a b", "/runs/x", "/{a}")),
+        *({"max_requests": bad} for bad in (-1, 1.5, "x", None)),
+        *({"web_config": bad} for bad in (5, "")),
+        {"web_allow_unauthenticated": 1},
         {"registry": object()},
     ),
 )

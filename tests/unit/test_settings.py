@@ -19,13 +19,17 @@ TRACEPARENT = "00-0123456789ab4cde8f0123456789abcd-0123456789abcdef-01"
 def test_without_anything_the_defaults_hold():
     """No argument and no variable give the documented defaults."""
     assert read_settings({}) == Settings()
-    assert Settings().listen == "127.0.0.1:10110"
+    assert Settings().listen == ("127.0.0.1:10110",)
 
 
 def test_each_setting_has_a_variable():
     """Its name is that of the argument, in capitals."""
     environment = {
-        "LOOPOTEL_LISTEN": "127.0.0.1:1",
+        "LOOPOTEL_LISTEN": "127.0.0.1:1, unix:/run/x.sock",
+        "LOOPOTEL_WEB_CONFIG": "web.yml",
+        "LOOPOTEL_WEB_ALLOW_UNAUTHENTICATED": "1",
+        "LOOPOTEL_TELEMETRY_PATH": "/m",
+        "LOOPOTEL_MAX_REQUESTS": "3",
         "LOOPOTEL_ARCHIVE": "traces",
         "LOOPOTEL_MAX_CONCURRENT_RUNS": "4",
         "LOOPOTEL_LINGER_SECONDS": "1.5",
@@ -34,7 +38,11 @@ def test_each_setting_has_a_variable():
         "LOOPOTEL_RUN_INFO": "yes",
     }
     assert read_settings(environment) == Settings(
-        listen="127.0.0.1:1",
+        listen=("127.0.0.1:1", "unix:/run/x.sock"),
+        web_config=os.path.abspath("web.yml"),  # noqa: PTH100 - as it is spelled
+        web_allow_unauthenticated=True,
+        telemetry_path="/m",
+        max_requests=3,
         archive=os.path.abspath("traces"),  # noqa: PTH100 - as it is spelled
         max_concurrent_runs=4,
         linger_seconds=1.5,
@@ -47,14 +55,14 @@ def test_each_setting_has_a_variable():
 @pytest.mark.parametrize("nothing", ("", "none", "None", " "))
 def test_a_variable_can_say_none(nothing):
     """Then there is no endpoint."""
-    assert read_settings({"LOOPOTEL_LISTEN": nothing}).listen is None
+    assert read_settings({"LOOPOTEL_LISTEN": nothing}).listen == ()
 
 
 def test_an_argument_wins_over_its_variable(tmp_path):
     """A given None too, and a path may be an object."""
     environment = {"LOOPOTEL_LISTEN": "127.0.0.1:1", "LOOPOTEL_ARCHIVE": "other"}
     settings = read_settings(environment, listen=None, archive=tmp_path)
-    assert (settings.listen, settings.archive) == (None, str(tmp_path))
+    assert (settings.listen, settings.archive) == ((), str(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -65,6 +73,9 @@ def test_an_argument_wins_over_its_variable(tmp_path):
         ("LOOPOTEL_RUN_LABELS", "task id", "run_labels must be names"),
         ("LOOPOTEL_RUN_LABELS", "slot", "run_labels must be names"),
         ("LOOPOTEL_RUN_INFO", "maybe", "'maybe' is neither 1 nor 0"),
+        ("LOOPOTEL_TELEMETRY_PATH", "metrics", "telemetry_path must be a path"),
+        ("LOOPOTEL_TELEMETRY_PATH", "/-/healthy", "telemetry_path must be a path"),
+        ("LOOPOTEL_MAX_REQUESTS", "-1", "max_requests must be a whole number"),
         ("LOOPOTEL_LINGER_SECONDS", "nan", "linger_seconds must be seconds from 0 up"),
     ),
 )

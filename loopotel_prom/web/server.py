@@ -1,0 +1,215 @@
+"""The server: it accepts, takes in what comes, hands over what is to be answered."""
+
+import logging
+import selectors
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from typing import Protocol
+
+from loopotel_prom.web.connection import Connection, Reception
+from loopotel_prom.web.crew import Crew
+from loopotel_prom.web.limits import Limits
+
+_log = logging.getLogger("loopotel_prom")
+
+# How late a client that is too slow may be noticed.
+_LOOK_SECONDS = 0.05
+# When the process has no descriptor left, say: to try again at once would be a loop.
+_PAUSE_SECONDS = 0.05
+_CLOSE_SECONDS = 5.0
+
+
+class Service(Protocol):
+    """What is served."""
+
+    def reception(self) -> Reception:
+        """Give the terms as they are now; the same object until they change."""
+
+
+class Server:
+    """
+    Serves a service on listening sockets, in threads that end with the process.
+
+    One thread accepts and waits for all clients at once. However many connect and
+    say nothing, or one byte at a time, they take no thread: only a whole request,
+    and a step of a TLS handshake, goes to the crew.
+
+    Args:
+        listeners: Sockets that listen; the server closes them.
+        service: What is served.
+        limits: What clients may take.
+    """
+
+    def __init__(
+        self,
+        listeners: Sequence[socket.socket],
+        service: Service,
+        limits: Limits | None = None,
+    ) -> None:
+        self._limits = limits or Limits()
+        self._listeners = listeners
+        self._service = service
+        self._crew = Crew(self._limits, self._serve)
+        # Those whose clients have to send; the longest silent first.
+        self._waiting: dict[Connection, None] = {}
+        self._returned: deque[Connection] = deque()
+        self._looked = 0.0
+        self._is_closing = False
+        self._alarm, self._wake = socket.socketpair()
+        self._alarm.setblocking(False)
+        self._selector = selectors.DefaultSelector()
+        for listener in (*listeners, self._wake):
+            listener.setblocking(False)
+            self._selector.register(listener, selectors.EVENT_READ)
+        self._thread = threading.Thread(
+            target=self._run, name="loopotel-endpoint", daemon=True
+        )
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop listening; requests under way are finished, for some seconds."""
+        self._is_closing = True
+        self._ring()
+        self._thread.join(timeout=_CLOSE_SECONDS)
+        self._crew.close(_CLOSE_SECONDS)
+        self._close_sockets()
+
+    def abandon(self) -> None:
+        """Give all sockets up in a forked child; the parent goes on."""
+        self._crew.abandon()
+        self._close_sockets()
+
+    def _close_sockets(self) -> None:
+        # Only closed, not unregistered: the system's list is shared with a parent.
+        self._selector.close()
+        for connection in (*self._waiting, *self._returned):
+            connection.close()
+        for listener in self._listeners:
+            listener.close()
+        self._alarm.close()
+        self._wake.close()
+
+    # In the server's thread.
+
+    def _run(self) -> None:
+        while not self._is_closing:
+            for key, _ in self._selector.select(self._patience()):
+                if isinstance(key.fileobj, Connection):
+                    self._take_in(key.fileobj)
+                elif key.fileobj is self._wake:
+                    self._wake.recv(4096)
+                else:
+                    self._accept(key.fileobj)  # type: ignore[arg-type]  # a listener
+            while self._returned:
+                self._wait_for(self._returned.popleft())
+            self._look()
+
+    def _patience(self) -> float | None:
+        """Give how long nothing but clients and threads need attention."""
+        if not self._crew.has_time():
+            return _LOOK_SECONDS
+        if not self._waiting:
+            return None
+        next_deadline = min(connection.deadline for connection in self._waiting)
+        return max(next_deadline - time.monotonic(), _LOOK_SECONDS)
+
+    def _look(self) -> None:
+        """End those who are late."""
+        now = time.monotonic()
+        if now - self._looked < _LOOK_SECONDS:
+            return
+        self._looked = now
+        for connection in [c for c in self._waiting if c.deadline <= now]:
+            self._end(connection)
+        self._crew.relieve()
+
+    def _accept(self, listener: socket.socket) -> None:
+        try:
+            stream, address = listener.accept()
+        except (BlockingIOError, ConnectionError, InterruptedError):
+            return
+        except OSError as error:
+            _log.debug("a connection cannot be accepted: %s", error)
+            self._end_the_longest_silent()
+            time.sleep(_PAUSE_SECONDS)
+            return
+        try:
+            if stream.family != getattr(socket, "AF_UNIX", None):
+                # An answer's head and body must not wait for each other.
+                stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        except OSError:
+            stream.close()
+            return
+        client = str(address[0]) if isinstance(address, tuple) else ""
+        reception = self._service.reception()
+        self._wait_for(Connection(stream, client, self._limits, reception))
+
+    def _wait_for(self, connection: Connection) -> None:
+        if len(self._waiting) >= self._limits.connections:
+            self._end_the_longest_silent()
+        self._waiting[connection] = None
+        self._selector.register(connection, selectors.EVENT_READ)
+
+    def _end_the_longest_silent(self) -> None:
+        for connection in self._waiting:
+            self._end(connection)
+            return
+
+    def _take_in(self, connection: Connection) -> None:
+        if connection not in self._waiting:
+            # Ended meanwhile, in place of another.
+            return
+        try:
+            is_due = connection.receive()
+        except OSError as error:
+            _log.debug("a connection ended: %s", error)
+            self._end(connection)
+            return
+        del self._waiting[connection]
+        if is_due:
+            self._selector.unregister(connection)
+            self._crew.hand_over(connection)
+        else:
+            # It has been heard of: to the end of the row.
+            self._waiting[connection] = None
+
+    def _end(self, connection: Connection) -> None:
+        del self._waiting[connection]
+        self._selector.unregister(connection)
+        connection.close()
+
+    # In a thread of the crew.
+
+    def _serve(self, connection: Connection) -> None:
+        """Answer what is due. Clients may go away at any time."""
+
+        def go_on() -> bool:
+            # New terms are for new connections.
+            terms = self._service.reception()
+            return self._crew.has_time() and terms is connection.reception
+
+        stays = False
+        try:
+            stays = connection.answer(go_on)
+        except OSError as error:
+            _log.debug("a connection ended: %s", error)
+        except Exception:  # noqa: BLE001 - a fault of ours ends one connection, not a thread
+            _log.exception("a connection ended by a fault of the endpoint")
+        if stays and not self._is_closing:
+            self._returned.append(connection)
+            self._ring()
+        else:
+            connection.close()
+
+    def _ring(self) -> None:
+        try:
+            self._alarm.send(b"!")
+        except BlockingIOError:
+            # Full: it rings already.
+            return
+        except OSError:
+            # Closed; so will be what has been returned.
+            return

@@ -134,6 +134,10 @@ class Configuration:
         if self._metrics is not None:
             push(self._what[2], gateway, job, grouping_key, timeout_seconds)
 
+    def flush(self, timeout_seconds: float = 5.0) -> bool:
+        """Pass on what is held back; True if all of it was, in time."""
+        return self._pipeline.flush(timeout_seconds)
+
     def unwritten(self) -> int:
         """Give the number of finished runs that the archive could not take yet."""
         return 0 if self._sealing is None else self._sealing.unwritten()

@@ -88,6 +88,7 @@ def demo(
             summary.add(episode)
             face.episode(episode)
         _drain(configuration, drain, stop)
+        configuration.flush()
         unwritten = configuration.unwritten()
         face.end(summary, archive, unwritten)
     if unwritten:

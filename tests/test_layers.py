@@ -28,8 +28,8 @@ LAYERS = {
     ),
     "run time": ("health", "pipeline", "testing", "tracer"),
     "sinks": ("archive", "metrics", "otlp"),
-    "jobs": ("board", "exporter", "runs", "validate"),
-    "faces": ("cli", "configuration", "integrations", "settings", "web"),
+    "jobs": ("board", "exporter", "runs", "sidecar", "validate"),
+    "faces": ("cli", "configuration", "exposed", "integrations", "settings", "web"),
     "top": (_PACKAGE,),
 }
 
@@ -43,7 +43,8 @@ SIDEWAYS = {
     "tracer": {"health", "pipeline"},
     "board": {"runs"},
     "runs": {"validate"},
-    "configuration": {"settings", "web"},
+    "web": {"exposed"},
+    "configuration": {"exposed", "settings", "web"},
     "cli": {"configuration", "integrations", "settings", "web"},
 }
 

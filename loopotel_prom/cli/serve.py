@@ -1,0 +1,221 @@
+"""The command `loopotel-prom serve`: one page for all processes of an archive."""
+
+import contextlib
+import logging
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from prometheus_client import (
+    CollectorRegistry,
+    GCCollector,
+    PlatformCollector,
+    ProcessCollector,
+)
+
+from loopotel_prom.cli.log import LogFormat, LogLevel, start_log
+from loopotel_prom.errors import ConfigError
+from loopotel_prom.health import Health
+from loopotel_prom.metrics import MetricsProcessor
+from loopotel_prom.metrics.collector import LoopCollector
+from loopotel_prom.settings import DEFAULT_LISTEN, Settings
+from loopotel_prom.version import __version__
+from loopotel_prom.web import (
+    Access,
+    Endpoint,
+    MetricsPage,
+    Scrapes,
+    build_site,
+    parse_address,
+)
+
+if TYPE_CHECKING:
+    from loopotel_prom.sidecar import Sidecar
+
+_log = logging.getLogger("loopotel_prom")
+
+_CHECKPOINT = "sidecar.checkpoint"
+_DEFAULT = Settings()
+# Beyond it, more would be of no use.
+_MOST_DESCRIPTORS = 65_536
+
+
+def serve(
+    *,
+    archive: Annotated[
+        Path, typer.Option(help="Folder of the archive to follow; made if absent.")
+    ],
+    listen: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--web.listen-address",
+            help="Where to listen: HOST:PORT, :PORT, unix:PATH, systemd; repeatable.",
+            show_default=DEFAULT_LISTEN,
+        ),
+    ] = None,
+    telemetry_path: Annotated[
+        str, typer.Option("--web.telemetry-path", help="Where the metrics are.")
+    ] = _DEFAULT.telemetry_path,
+    web_config: Annotated[
+        Path | None,
+        typer.Option(
+            "--web.config.file", help="TLS, users, headers: exporter-toolkit's YAML."
+        ),
+    ] = None,
+    allow_unauthenticated: Annotated[
+        bool,
+        typer.Option(
+            "--web.allow-unauthenticated",
+            help="Let other machines ask without having to say who they are.",
+        ),
+    ] = False,
+    max_requests: Annotated[
+        int,
+        typer.Option(
+            "--web.max-requests", min=0, help="Scrapes at a time; 0 for any number."
+        ),
+    ] = _DEFAULT.max_requests,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where the counters are kept over a restart.",
+            show_default=f"ARCHIVE/{_CHECKPOINT}",
+        ),
+    ] = None,
+    max_concurrent_runs: Annotated[
+        int, typer.Option(min=0, help="Runs of one loop that are shown apart.")
+    ] = _DEFAULT.max_concurrent_runs,
+    max_series: Annotated[
+        int, typer.Option(min=1, help="Series that the loops have in all.")
+    ] = _DEFAULT.max_series,
+    linger_seconds: Annotated[
+        float, typer.Option(min=0.0, help="How long an ended run is shown at most.")
+    ] = _DEFAULT.linger_seconds,
+    run_labels: Annotated[
+        str,
+        typer.Option(help="More labels, with commas between: task_id, metadata keys."),
+    ] = "",
+    log_level: Annotated[
+        LogLevel, typer.Option("--log.level", help="The least that is logged.")
+    ] = LogLevel.INFO,
+    log_format: Annotated[
+        LogFormat, typer.Option("--log.format", help="How a line is spelled.")
+    ] = LogFormat.LOGFMT,
+) -> None:
+    """
+    Serve the metrics of all processes that share an archive.
+
+    Follows their journals, live, and recovers those of dead ones. Its counters go on
+    over its own restarts.
+    """
+    if sys.platform == "win32":
+        raise ConfigError("serve needs file locks that Windows does not have; use WSL")
+    settings = Settings(
+        listen=tuple(listen or (DEFAULT_LISTEN,)),
+        telemetry_path=telemetry_path,
+        web_config=None if web_config is None else str(web_config),
+        web_allow_unauthenticated=allow_unauthenticated,
+        max_requests=max_requests,
+        archive=str(archive),
+        max_concurrent_runs=max_concurrent_runs,
+        max_series=max_series,
+        linger_seconds=linger_seconds,
+        run_labels=tuple(each.strip() for each in run_labels.split(",") if each),
+    )
+    start_log(log_level, log_format)
+    with _told_to_stop() as stop, _serving(settings, checkpoint):
+        stop.wait()
+    _log.info("stopped")
+
+
+@contextlib.contextmanager
+def _told_to_stop() -> Iterator[threading.Event]:
+    """Give an event that Ctrl-C and SIGTERM set."""
+    stop = threading.Event()
+    before = {
+        number: signal.signal(number, lambda *_: stop.set())
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _serving(settings: Settings, checkpoint: Path | None) -> Iterator[None]:
+    """Follow and serve, until it is left."""
+    # Not on Windows; and it takes the archive's part of the import.
+    from loopotel_prom.sidecar import CheckpointFile, Sidecar  # noqa: PLC0415
+
+    folder = Path(settings.archive or "")
+    health = Health()
+    processor = MetricsProcessor(
+        health=health,
+        max_concurrent_runs=settings.max_concurrent_runs,
+        linger_seconds=settings.linger_seconds,
+        run_labels=settings.run_labels,
+        max_series=settings.max_series,
+    )
+    with ExitStack() as stack:
+        file = CheckpointFile(checkpoint or folder / _CHECKPOINT)
+        sidecar = Sidecar(
+            folder,
+            processor,
+            health=health,
+            file=file,
+            most_open=_descriptors() // 2,
+        )
+        stack.callback(sidecar.close)
+        # Before anyone can ask: no counter is to be less than it was.
+        sidecar.catch_up()
+        endpoint = _endpoint(settings, sidecar, health)
+        stack.callback(endpoint.close)
+        sidecar.start()
+        _log.info(
+            "loopotel-prom %s follows %s, listening on %s",
+            __version__,
+            folder,
+            endpoint.url,
+        )
+        yield
+
+
+def _endpoint(settings: Settings, sidecar: "Sidecar", health: Health) -> Endpoint:
+    registry = CollectorRegistry()
+    for collector in (ProcessCollector, PlatformCollector, GCCollector):
+        collector(registry=registry)
+    own = LoopCollector(sidecar.snapshot)
+    registry.register(own)
+    scrapes = Scrapes()
+    site = build_site(
+        MetricsPage(registry, own, sidecar, health),
+        scrapes,
+        telemetry_path=settings.telemetry_path,
+        max_requests=settings.max_requests,
+    )
+    config = settings.web_config
+    access = Access(
+        web_config=None if config is None else Path(config),
+        allow_unauthenticated=settings.web_allow_unauthenticated,
+    )
+    addresses = [parse_address(each) for each in settings.listen]
+    return Endpoint(addresses, site, scrapes, access)
+
+
+def _descriptors() -> int:
+    """Have as many descriptors as may be had; give how many."""
+    import resource  # noqa: PLC0415 - not on Windows
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _MOST_DESCRIPTORS if hard == resource.RLIM_INFINITY else hard
+    wanted = max(soft, min(most, _MOST_DESCRIPTORS))
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]

@@ -13,6 +13,7 @@ import typer
 
 from loopotel_prom.cli.archive import archive
 from loopotel_prom.cli.demo import demo
+from loopotel_prom.cli.serve import serve
 from loopotel_prom.cli.top import top
 from loopotel_prom.cli.validate import validate
 from loopotel_prom.errors import ConfigError, LoopotelError, MissingExtraError
@@ -52,6 +53,7 @@ def _options(
 
 
 app.command()(demo)
+app.command()(serve)
 app.command()(top)
 app.command()(validate)
 app.add_typer(archive)

@@ -103,8 +103,13 @@ class ArchiveProcessor:
         self._file.prepare()
         if self._has_journal:
             self._reserve.take()
-        self._must_recover = has_dead_journals(self._folder)
-        if self._must_recover or layout.rotated_files(self._folder):
+        try:
+            self._must_recover = has_dead_journals(self._folder)
+            has_work = self._must_recover or layout.rotated_files(self._folder)
+        except OSError:
+            # Interrupted, or too many open files: recovery will look, and tell.
+            has_work = self._must_recover = True
+        if has_work:
             self._upkeep.wake()
 
     def on_start(self, span: RunSpan) -> None:

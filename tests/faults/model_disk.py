@@ -154,7 +154,9 @@ class _File:
         self.pending = []
 
     def survivor(self, chance: random.Random, keep: float) -> bytes:
-        """Draw what a loss of power leaves."""
+        """Draw what a loss of power leaves; with nothing to keep, what was synced."""
+        if not keep:
+            return self.synced
         kept: list[bytes | int] = []
         for change in self.pending:
             if isinstance(change, int):

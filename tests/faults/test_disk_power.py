@@ -158,7 +158,7 @@ def test_a_loss_of_power_after_a_failed_sync_takes_nothing(
     """What the kernel dropped with the failure was written elsewhere."""
     chance = random.Random(13)
     judged, cuts = 0, 0
-    for failing in range(2, count(3, 42)):
+    for failing in range(2, count(3, 22)):
         root = tmp_path / str(failing)
         root.mkdir()
         fault = f"fdatasync:error=EIO:when={failing}"

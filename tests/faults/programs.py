@@ -175,7 +175,7 @@ def fork_often(archive: str, acknowledgements: str, *, forks: int) -> None:
     """Fork children that write, while three threads hold every lock there is."""
     signal.alarm(_ALARM_SECONDS + forks)
     said = Acknowledgements(acknowledgements)
-    processor = ArchiveProcessor(Path(archive), rotate_bytes=64 * 1024)
+    processor = ArchiveProcessor(Path(archive), rotate_bytes=1024**2)
     sink = Pipeline([processor])
     over = threading.Event()
 
@@ -186,8 +186,8 @@ def fork_often(archive: str, acknowledgements: str, *, forks: int) -> None:
                 said.add(run.trace_id, number)
 
     def go_on() -> None:
-        # Resting for a moment: else no child would ever find the file free.
-        while not over.wait(0.001):
+        # Not as fast as it can: this is about locks, not about a disk that is busy.
+        while not over.wait(0.005):
             one_run("parent-loop")
 
     threads = [threading.Thread(target=go_on) for _ in range(3)]

@@ -158,7 +158,7 @@ class Shelf:
         """Search the documents, the newest file first; damage is passed over."""
         deadline, needle = time.monotonic() + self._seconds, prefix.encode()
 
-        def advance(_: int) -> None:
+        def advance(_: int = 0) -> None:
             if time.monotonic() > deadline:
                 raise BusyError(
                     f"searching it takes more than {self._seconds:g} s",
@@ -167,6 +167,7 @@ class Shelf:
                 )
 
         for item in read_items(self.folder, newest_first=True, advance=advance):
+            advance()
             # Most lines are told apart without being decoded.
             if isinstance(item, Line) and needle not in item.data:
                 continue

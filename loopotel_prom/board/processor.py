@@ -66,10 +66,10 @@ class BoardProcessor:
         """Show a run from now on."""
         with self._lock:
             self._totals.started += 1
+            if len(self._active) >= self._max_active * _SLACK:
+                self._drop_quiet()
             self._active[span.trace_id] = record = RunRecord(span)
             record.keep_rows(self._rows)
-            if len(self._active) > self._max_active * _SLACK:
-                self._drop_quiet()
             self._ration()
 
     def on_end(self, span: Span) -> None:

@@ -3,6 +3,7 @@
 import shutil
 import sys
 import time
+from contextlib import closing
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
@@ -64,19 +65,13 @@ def top(
     from loopotel_prom.cli.top_source import source_of  # noqa: PLC0415
 
     state = TopState(sort=_key_of(sort), filter=pattern)
-    source = source_of(target)
     live = is_terminal(sys.stdout) and is_terminal(sys.stdin)
-    if live and not once and not as_json:
-        _watch(source, state, interval or _DEFAULT_SECONDS)
-        return
-    while True:
-        seen = source.read()
-        _print(seen, state, source.name, as_json=as_json)
-        if once or interval is None:
-            return
-        time.sleep(interval)
-        if not as_json:
-            echo_safe("")
+    with closing(source_of(target)) as source:
+        if live and not once and not as_json:
+            _watch(source, state, interval or _DEFAULT_SECONDS)
+        else:
+            pause = None if once else interval
+            _print_all(source, state, pause, as_json=as_json)
 
 
 def _key_of(sort: str) -> str:
@@ -87,14 +82,27 @@ def _key_of(sort: str) -> str:
     return names[sort.lower()]
 
 
+def _print_all(
+    source: "Source", state: TopState, interval: float | None, *, as_json: bool
+) -> None:
+    """Print the runs once, or again and again."""
+    while True:
+        _print(source.read(), state, source.name, as_json=as_json)
+        if interval is None:
+            return
+        time.sleep(interval)
+        if not as_json:
+            echo_safe("")
+
+
 def _print(seen: Overview, state: TopState, name: str, *, as_json: bool) -> None:
     if as_json:
         active = [*state.arranged(seen)]
         seen = msgspec.structs.replace(seen, active=active)
         echo_safe(msgspec.json.encode(seen).decode())
-        return
-    for line in lines(seen, state, name=escaped(name)):
-        echo_safe(line)
+    else:
+        for line in lines(seen, state, name=escaped(name)):
+            echo_safe(line)
     sys.stdout.flush()
 
 

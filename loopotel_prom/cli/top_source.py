@@ -36,6 +36,9 @@ class Source(Protocol):
             OSError: Likewise.
         """
 
+    def close(self) -> None:
+        """Let go of what it holds open."""
+
 
 def source_of(target: str) -> Source:
     """
@@ -78,6 +81,10 @@ class FolderSource:
         self._follower.poll()
         return self._board.overview()
 
+    def close(self) -> None:
+        """Let go of the journals."""
+        self._follower.close()
+
 
 class UrlSource:
     """
@@ -113,6 +120,9 @@ class UrlSource:
             return overview_of_metrics(page.decode())
         except ValueError as error:
             raise DeliveryError(f"{self.name}/metrics: {error}; {_HINT}") from error
+
+    def close(self) -> None:
+        """Do nothing: no connection outlives its answer."""
 
     def _decoded(self, answer: bytes) -> Overview:
         try:

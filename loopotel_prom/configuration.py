@@ -12,8 +12,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Literal, NamedTuple, Self, cast
 from weakref import WeakKeyDictionary
 
-from loopotel_prom import pipeline
+from loopotel_prom import exposed, pipeline
 from loopotel_prom.errors import ConfigError
+from loopotel_prom.exposed import Exposed
 from loopotel_prom.health import Health
 from loopotel_prom.pipeline import Pipeline, Processor
 from loopotel_prom.settings import (
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
     from loopotel_prom.archive.processor import ArchiveProcessor
+    from loopotel_prom.board import BoardProcessor
     from loopotel_prom.metrics import MetricsProcessor
     from loopotel_prom.metrics.collector import LoopCollector
     from loopotel_prom.web import Endpoint
@@ -198,6 +200,8 @@ class _Process:
     def __init__(self) -> None:
         self.current: Configuration | None = None
         self.health = Health()
+        # What the pages show; made with the first endpoint.
+        self.board: BoardProcessor | None = None
         # One set of counters for each registry, however often configured.
         self.metrics: WeakKeyDictionary[CollectorRegistry, _Metrics] = (
             WeakKeyDictionary()
@@ -210,6 +214,8 @@ class _Process:
         self.health.after_fork()
         for metrics in list(self.metrics.values()):
             metrics.processor.after_fork()
+        if self.board is not None:
+            self.board.after_fork()
         if self.current is not None:
             self.current._disown()  # noqa: SLF001 - of this module
         pipeline.after_fork()
@@ -331,7 +337,10 @@ def _set_up(what: _What, current: Configuration | None) -> Configuration:
     processors: list[Processor] = [metrics.processor]
     if sealing is not None:
         processors.insert(0, sealing)
-    endpoint = _endpoint(what, metrics, current)
+    board = _board() if settings.listen else None
+    if board is not None:
+        processors.append(board)
+    endpoint = _endpoint(what, metrics, board, current)
     installed = Pipeline(
         processors,
         health=_process.health,
@@ -372,8 +381,22 @@ def _archive(settings: Settings, health: Health) -> "ArchiveProcessor | None":
     return processor
 
 
+def _board() -> "BoardProcessor":
+    """Give the process's board: it outlives a change of the configuration."""
+    from loopotel_prom.board import (  # noqa: PLC0415 - imported when needed
+        BoardProcessor,
+    )
+
+    if _process.board is None:
+        _process.board = BoardProcessor()
+    return _process.board
+
+
 def _endpoint(
-    what: _What, metrics: _Metrics, current: Configuration | None
+    what: _What,
+    metrics: _Metrics,
+    board: "BoardProcessor | None",
+    current: Configuration | None,
 ) -> "Endpoint | None":
     """Open the endpoint, or take over the current one if it is the same."""
     _, settings, registry = what
@@ -404,6 +427,8 @@ def _endpoint(
         scrapes,
         telemetry_path=settings.telemetry_path,
         max_requests=settings.max_requests,
+        board=board,
+        archive=Path(settings.archive) if settings.archive else None,
     )
     access = Access(
         web_config=Path(settings.web_config) if settings.web_config else None,
@@ -419,6 +444,7 @@ def _endpoint_of(settings: Settings) -> tuple[object, ...]:
         settings.web_allow_unauthenticated,
         settings.telemetry_path,
         settings.max_requests,
+        settings.archive,
     )
 
 
@@ -491,4 +517,16 @@ def _default() -> Pipeline:
     )
 
 
+def _exposed() -> Exposed:
+    """Find what the process shows: as configured, or as it is without."""
+    current = _process.current
+    if current is not None and current._metrics is not None:  # noqa: SLF001 - of this module
+        return Exposed(current._what[2], *current._metrics, _process.health)  # noqa: SLF001 - of this module
+    from prometheus_client import REGISTRY  # noqa: PLC0415 - imported when needed
+
+    metrics = _process.metrics.get(REGISTRY) or _metrics(Settings(), REGISTRY)
+    return Exposed(REGISTRY, *metrics, _process.health)
+
+
 pipeline.provide_default(_default)
+exposed.provide(_exposed)

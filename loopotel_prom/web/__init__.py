@@ -4,6 +4,7 @@ from loopotel_prom.web.address import Address, parse_address
 from loopotel_prom.web.application import Application
 from loopotel_prom.web.endpoint import Access, Endpoint
 from loopotel_prom.web.message import Request, Response
+from loopotel_prom.web.mounted import asgi_app, wsgi_app
 from loopotel_prom.web.page import MetricsPage
 from loopotel_prom.web.scrapes import Scrapes
 from loopotel_prom.web.site import build_site
@@ -17,6 +18,8 @@ __all__ = [
     "Request",
     "Response",
     "Scrapes",
+    "asgi_app",
     "build_site",
     "parse_address",
+    "wsgi_app",
 ]

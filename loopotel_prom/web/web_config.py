@@ -268,7 +268,7 @@ def _tls(section: _Section) -> TlsConfig:
             "prefer_server_cipher_suites", default=True
         ),
     )
-    section.end(tuple(TlsConfig.__dataclass_fields__))
+    section.end((*TlsConfig.__dataclass_fields__, "curve_preferences"))
     _check_together(section, config)
     return config
 

@@ -15,6 +15,8 @@ SEALED = "traces.jsonl"
 JOURNAL = "journal"
 QUARANTINE = "quarantine"
 RESERVE = "reserve"
+# The sidecar's, unless it is told another place (`specs/sidecar.md`).
+CHECKPOINT = "sidecar.checkpoint"
 COMPRESSED = ".zst"
 UNFINISHED = ".tmp"
 

@@ -18,6 +18,7 @@ from prometheus_client import (
     ProcessCollector,
 )
 
+from loopotel_prom.archive.layout import CHECKPOINT
 from loopotel_prom.cli.log import LogFormat, LogLevel, start_log
 from loopotel_prom.errors import ConfigError
 from loopotel_prom.health import Health
@@ -39,7 +40,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("loopotel_prom")
 
-_CHECKPOINT = "sidecar.checkpoint"
 _DEFAULT = Settings()
 # Beyond it, more would be of no use.
 _MOST_DESCRIPTORS = 65_536
@@ -84,7 +84,7 @@ def serve(
         Path | None,
         typer.Option(
             help="Where the counters are kept over a restart.",
-            show_default=f"ARCHIVE/{_CHECKPOINT}",
+            show_default=f"ARCHIVE/{CHECKPOINT}",
         ),
     ] = None,
     max_concurrent_runs: Annotated[
@@ -164,7 +164,7 @@ def _serving(settings: Settings, checkpoint: Path | None) -> Iterator[None]:
         max_series=settings.max_series,
     )
     with ExitStack() as stack:
-        file = CheckpointFile(checkpoint or folder / _CHECKPOINT)
+        file = CheckpointFile(checkpoint or folder / CHECKPOINT)
         sidecar = Sidecar(
             folder,
             processor,

@@ -105,7 +105,7 @@ def _modes(path: Path, status: os.stat_result, good: str) -> Iterator[Problem]:
 
 def _is_known(name: str) -> bool:
     return (
-        name in (layout.SEALED, LOCK)
+        name in (layout.SEALED, LOCK, layout.CHECKPOINT, f"{layout.CHECKPOINT}.lock")
         or name.endswith(layout.UNFINISHED)
         or _ROTATED.fullmatch(name) is not None
     )

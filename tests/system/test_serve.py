@@ -234,9 +234,7 @@ def test_runs_of_killed_processes_end_as_abandoned(served, emit, report):
     wanted = _emitted(report)
     served.wait_for(lambda: served.totals() == wanted)
     served.wait_for(
-        lambda: (
-            served.total("loop_run_terminations_total", reason="other") == processes
-        )
+        lambda: served.total("loop_run_terminations_total", reason="other") == processes
     )
     assert served.total("loop_runs_finished_total", outcome="unknown") == processes
     assert served.total("loop_runs_active") == 0
@@ -293,3 +291,63 @@ def test_it_ends_when_told_to_and_goes_on_where_it_was(served, emit, report):
     served.start("--log.format", "json", "--log.level", "debug")
     assert json.loads(served.child.stderr.read_text().splitlines()[0])["level"]
     assert served.totals() == _emitted(report)
+
+
+def _example(name: str) -> str:
+    return str(Path(__file__).parents[2] / "examples" / name)
+
+
+def test_a_gunicorn_app_of_four_workers_is_on_one_page(served, free_port, tmp_path):
+    """One of them is killed, and no request goes uncounted."""
+    port = free_port()
+    argv = [sys.executable, "-m", "gunicorn", "--workers", "4", "gunicorn_app:app"]
+    argv += ["--bind", f"127.0.0.1:{port}", "--chdir", _example("")]
+    argv += ["--no-control-socket"]
+    with (tmp_path / "gunicorn.log").open("wb") as log, ExitStack() as stack:
+        child = subprocess.Popen(
+            argv,
+            env={**os.environ, "ARCHIVE": str(served.folder)},
+            stderr=log,
+            start_new_session=True,
+        )
+        stack.callback(_end, child)
+        pids: Counter[int] = Counter()
+
+        def ask() -> bool:
+            try:
+                answer = requests.get(f"http://127.0.0.1:{port}/", timeout=10)
+            except requests.ConnectionError:
+                return False
+            pids[answer.json()["pid"]] += 1
+            return True
+
+        served.wait_for(lambda: child.poll() is not None or ask())
+        served.wait_for(lambda: ask() and len(pids) > 1)
+        os.kill(next(iter(pids)), signal.SIGKILL)
+        served.wait_for(lambda: ask() and pids.total() >= 60)
+        served.wait_for(
+            lambda: served.total("loop_iterations_total") == 3 * pids.total()
+        )
+        assert served.total("loop_tokens_total", loop_name="solver") == (
+            360 * pids.total()
+        )
+        child.terminate()
+        child.wait(30)
+        served.wait_for(lambda: not layout.segments(served.folder))
+
+
+def test_a_pool_of_eight_processes_is_on_one_page(served):
+    """The example's own sum is that of the page, and no journal is left."""
+    output = subprocess.run(
+        [sys.executable, _example("pool.py")],
+        env={**os.environ, "ARCHIVE": str(served.folder)},
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    ).stdout
+    assert output == "40 tasks, 2340 tokens\n"
+    served.wait_for(lambda: served.total("loop_tokens_total") == 2340)
+    assert served.total("loop_runs_finished_total", outcome="success") == 40
+    served.wait_for(lambda: not layout.segments(served.folder))
+    assert served.total("loop_iterations_total") == 120

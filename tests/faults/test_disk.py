@@ -39,7 +39,7 @@ def test_a_disk_that_is_full_once_loses_nothing(
 ):
     """The N-th write fails, and perhaps the truncation after it: all is there."""
     acknowledged = 0
-    numbers = _numbers(200, count(3 if call == "write" else 1, 200))
+    numbers = _numbers(200, count(2 if call == "write" else 1, 200))
     for number in numbers:
         folder, said = tmp_path / f"a{number}", tmp_path / "said"
         faults = [f"write:error=ENOSPC:when={number}"]

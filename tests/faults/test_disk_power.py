@@ -134,7 +134,7 @@ def test_a_loss_of_power_takes_nothing_that_was_promised(
     """At every moment, whatever of the unsynced the disk has kept."""
     chance = random.Random(18)
     recording = Recording(tmp_path, durability)
-    step = count(41, 1)
+    step = count(61, 1)
     judged, cuts = 0, 0
     for number, disk, promises in recording.moments():
         if number % step == 0:

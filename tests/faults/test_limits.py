@@ -24,7 +24,7 @@ _ROOM_BYTES = 1_000
 
 def test_a_limited_file_size_loses_nothing(count, outcome_of, report, tmp_path):
     """What fits into a file of that size goes into many of them."""
-    acknowledged, sizes = 0, count(4, 200)
+    acknowledged, sizes = 0, count(3, 200)
     for number in range(sizes):
         size = round(40 * 500 ** (number / (sizes - 1)))
         folder, said = tmp_path / f"a{number}", tmp_path / "said"
@@ -40,7 +40,7 @@ def test_a_limited_file_size_loses_nothing(count, outcome_of, report, tmp_path):
 
 def test_too_few_open_files_lose_nothing(count, outcome_of, report, tmp_path):
     """While none can be opened the loop goes on; then all is written."""
-    acknowledged, tries = 0, count(3, 50)
+    acknowledged, tries = 0, count(2, 50)
     for number in range(tries):
         folder, said = tmp_path / f"a{number}", tmp_path / "said"
         told = judge_child(

@@ -88,7 +88,7 @@ def test_a_full_disk_takes_nothing_that_it_had(
     """What was kept while it was full, and before, is there; the loop went on."""
     place = disk(kind)
     chance = random.Random(10)
-    acknowledged, seals, tries = 0, 0, count(3, 100)
+    acknowledged, seals, tries = 0, 0, count(1, 100)
     for number in range(tries):
         folder, said = place / f"a{number}", tmp_path / "said"
         spare = chance.randrange(60_000)
@@ -119,7 +119,7 @@ def test_space_that_returns_is_used(disk, count, outcome_of, report, tmp_path):
     """Nothing is glued, nothing lost; the fault and its end are logged once each."""
     place = disk("tmpfs")
     chance = random.Random(11)
-    acknowledged, tries = 0, count(3, 50)
+    acknowledged, tries = 0, count(2, 50)
     for number in range(tries):
         folder, said = place / f"a{number}", tmp_path / "said"
         told = judge_child(

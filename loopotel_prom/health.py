@@ -51,6 +51,12 @@ class ArchiveHealth:
         self.degraded = False
         self.unsynced_since_ns: int | None = None
 
+    def after_fork(self) -> None:
+        """Start at zero in a forked child; the archive is in use there too."""
+        in_use = self.in_use
+        self.__init__()  # type: ignore[misc]  # all of it is made anew
+        self.in_use = in_use
+
     def synced(self, seconds: float) -> None:
         """Note that all is on disk, and how long it took."""
         self.unsynced_since_ns = None
@@ -199,7 +205,11 @@ class Health:
 
     def after_fork(self) -> None:
         """Start at zero in a forked child, with a lock of its own."""
+        archive = self.archive
         self.__init__()  # type: ignore[misc]  # all of it is made anew
+        # The archive holds on to its own.
+        self.archive = archive
+        archive.after_fork()
 
     def dropped_values(self) -> Mapping[str, int]:
         """Copy the counts of left-out values, by field."""

@@ -199,3 +199,20 @@ def test_the_archive_tells_of_itself(new_run, tmp_path):
     assert told.sealed_bytes == (tmp_path / "traces.jsonl").stat().st_size - 1
     assert told.in_use
     assert not told.degraded
+
+
+def test_a_forked_child_counts_its_own_archive_from_zero(new_run, tmp_path):
+    """And the archive goes on to count where the health looks."""
+    health = Health()
+    archive = ArchiveProcessor(tmp_path, health=health)
+    sink = Pipeline([archive], health=health)
+    with new_run(pipeline=sink):
+        pass
+    health.archive.degraded = True
+    # What a child does; the fork itself is tested with real processes.
+    sink.after_fork()
+    assert (health.archive.seals, health.archive.degraded) == (0, False)
+    with new_run(pipeline=sink):
+        pass
+    archive.close()
+    assert (health.archive.seals, health.archive.in_use) == (1, True)

@@ -7,16 +7,17 @@ from loopotel_prom.board.view import RunSummary
 # Enough to tell a trend from one bad iteration, few enough to tell it in time.
 STALL_ITERATIONS = 5
 RECENT_ITERATIONS = 5
-SLOPE_SCORES = 10
+SLOPE_SCORES = 5
 BURN_FACTOR = 2.0
 _MIN_FOR_SLOPE = 3
-_FALLING = -0.001
+_FALLING = -0.01
 
 # The worst first; each with its rule, in the words of the pages.
 RULES = {
     "stalled": f"no new best goal score in the last {STALL_ITERATIONS} scored"
     " iterations, and the target is not reached",
-    "regressing": f"over the last {SLOPE_SCORES} scores, the goal score falls",
+    "regressing": f"over the last {SLOPE_SCORES} scores, the goal score falls by more"
+    f" than {-_FALLING:g} an iteration",
     "burning": f"the last {RECENT_ITERATIONS} iterations took more than"
     f" {BURN_FACTOR:.0f} times the tokens of those before, each",
     "": "none of these",

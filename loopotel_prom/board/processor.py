@@ -109,6 +109,10 @@ class BoardProcessor:
         """Start empty in a forked child: the parent shows its own."""
         self._begin()
 
+    def now_ns(self) -> int:
+        """Give the time, Unix nanoseconds."""
+        return self._time_ns()
+
     def overview(self) -> Overview:
         """Tell how all runs are doing now."""
         with self._lock:

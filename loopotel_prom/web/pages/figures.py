@@ -1,6 +1,5 @@
 """Values as the pages spell them: short, exact enough, and in columns alike."""
 
-import time
 from datetime import UTC, datetime
 
 from loopotel_prom.web.pages.markup import Content, Html, element
@@ -115,11 +114,6 @@ def name(value: str | None) -> Html:
 def short_id(trace_id: str) -> str:
     """Give the part of a trace id that tells runs apart well enough."""
     return trace_id.removeprefix("ltf-")[:8]
-
-
-def now_ns() -> int:
-    """Give the time."""
-    return time.time_ns()
 
 
 def _signed(digits: str) -> str:

@@ -119,7 +119,8 @@ class Frame:
             for link in self._links
         ]
         home = element("a", "loopotel-prom", href=f"{prefix}/")
-        hint = element("noscript", "Reload the page for the latest.")
+        # What the script puts another word in the place of.
+        hint = "Reload the page for the latest."
         return element(
             "header",
             element("strong", home),

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from loopotel_prom.board.judgement import RULES
+from loopotel_prom.board.judgement import RULES, SLOPE_SCORES
 from loopotel_prom.board.view import Overview, RunSummary
 from loopotel_prom.web.pages import figures
 from loopotel_prom.web.pages.chart import spark
@@ -135,12 +135,12 @@ def _recent(seen: Overview, prefix: str, archive: str | None) -> Html:
     if not seen.recent:
         return NOTHING
     rows = [_row(_RECENT, _ended(run, seen.now_ns, prefix)) for run in seen.recent]
-    older: Content = "."
+    older = NOTHING
     if archive is not None:
         link = element("a", "the archive", href=f"{prefix}/archive")
-        older = join("; older ones are in ", link, ".")
-    caption = join("The latest first", older)
-    return join(element("h2", "Ended"), _table("ended", caption, _RECENT, rows))
+        older = element("p", "Older ones are in ", link, ".", class_="soft")
+    ended = _table("ended", "The latest first.", _RECENT, rows)
+    return join(element("h2", "Ended"), ended, older)
 
 
 def _active(run: RunSummary, now_ns: int, prefix: str) -> list[Content]:
@@ -242,7 +242,7 @@ def _rules() -> Html:
             "p",
             "A curve is the goal score; the dashed line is its target, the grey one"
             " the LES. Slope is what the score gains with each iteration, over the"
-            " last ten scores.",
+            f" last {SLOPE_SCORES} scores.",
         ),
         element("dl", *rules, class_="facts details"),
         id="rules",

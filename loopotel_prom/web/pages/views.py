@@ -25,7 +25,6 @@ from loopotel_prom.board.archived import BusyError, Found, Shelf
 from loopotel_prom.errors import ArchiveError, ConfigError
 from loopotel_prom.web.message import JSON, Request, Response
 from loopotel_prom.web.pages.archive import archive_page, stock_of
-from loopotel_prom.web.pages.figures import now_ns
 from loopotel_prom.web.pages.frame import Frame, Link
 from loopotel_prom.web.pages.overview import overview_page
 from loopotel_prom.web.pages.run import run_page
@@ -163,7 +162,7 @@ class Pages:
             return self._none(request, prefix, known)
         page = run_page(
             detail,
-            now_ns=now_ns(),
+            now_ns=self._board.now_ns(),
             prefix=request.prefix,
             has_document=self._shelf is not None,
         )

@@ -56,7 +56,7 @@ class JournalFollower:
 
     def journals(self) -> int:
         """Count the journals."""
-        return len({_place(name)[0] for name in self._tails})
+        return len({place_of(name)[0] for name in self._tails})
 
     def is_some_dead(self) -> bool:
         """Tell whether the owner of a journal that was read is gone; cheap."""
@@ -146,10 +146,11 @@ class JournalFollower:
                 yield from whole_records(line.data)
 
 
-def _place(name: str) -> tuple[str, int]:
+def place_of(name: str) -> tuple[str, int]:
+    """Give a segment's journal and number: so it is sorted before it is read."""
     match = _SEGMENT.fullmatch(name)
     return (match[1], int(match[2])) if match else (name, 0)
 
 
 def _in_order(item: tuple[str, Tail]) -> tuple[str, int]:
-    return _place(item[0])
+    return place_of(item[0])

@@ -19,6 +19,7 @@ from prometheus_client import (
 )
 
 from loopotel_prom.archive.layout import CHECKPOINT
+from loopotel_prom.board import BoardProcessor
 from loopotel_prom.cli.log import LogFormat, LogLevel, start_log
 from loopotel_prom.errors import ConfigError
 from loopotel_prom.health import Health
@@ -34,6 +35,7 @@ from loopotel_prom.web import (
     build_site,
     parse_address,
 )
+from loopotel_prom.web.pages import add_pages
 
 if TYPE_CHECKING:
     from loopotel_prom.sidecar import Sidecar
@@ -163,6 +165,7 @@ def _serving(settings: Settings, checkpoint: Path | None) -> Iterator[None]:
         run_labels=settings.run_labels,
         max_series=settings.max_series,
     )
+    board = BoardProcessor()
     with ExitStack() as stack:
         file = CheckpointFile(checkpoint or folder / CHECKPOINT)
         sidecar = Sidecar(
@@ -170,12 +173,13 @@ def _serving(settings: Settings, checkpoint: Path | None) -> Iterator[None]:
             processor,
             health=health,
             file=file,
+            board=board,
             most_open=_descriptors() // 2,
         )
         stack.callback(sidecar.close)
         # Before anyone can ask: no counter is to be less than it was.
         sidecar.catch_up()
-        endpoint = _endpoint(settings, sidecar, health)
+        endpoint = _endpoint(settings, sidecar, board, health)
         stack.callback(endpoint.close)
         sidecar.start()
         _log.info(
@@ -187,7 +191,9 @@ def _serving(settings: Settings, checkpoint: Path | None) -> Iterator[None]:
         yield
 
 
-def _endpoint(settings: Settings, sidecar: "Sidecar", health: Health) -> Endpoint:
+def _endpoint(
+    settings: Settings, sidecar: "Sidecar", board: BoardProcessor, health: Health
+) -> Endpoint:
     registry = CollectorRegistry()
     for collector in (ProcessCollector, PlatformCollector, GCCollector):
         collector(registry=registry)
@@ -199,6 +205,12 @@ def _endpoint(settings: Settings, sidecar: "Sidecar", health: Health) -> Endpoin
         scrapes,
         telemetry_path=settings.telemetry_path,
         max_requests=settings.max_requests,
+    )
+    add_pages(
+        site,
+        board,
+        archive=Path(settings.archive or ""),
+        telemetry_path=settings.telemetry_path,
     )
     config = settings.web_config
     access = Access(

@@ -6,11 +6,14 @@ import time
 from pathlib import Path
 
 from loopotel_prom.archive.follow import Follower, Position
+from loopotel_prom.archive.ledger import Sink
 from loopotel_prom.archive.recovery import recover
+from loopotel_prom.archive.retelling import retell
 from loopotel_prom.errors import ArchiveError, DocumentError
 from loopotel_prom.health import Health
 from loopotel_prom.metrics import MetricsProcessor
 from loopotel_prom.metrics.snapshot import Snapshot
+from loopotel_prom.sidecar.audience import Audience
 from loopotel_prom.sidecar.checkpoint import CheckpointFile, encode
 
 _log = logging.getLogger("loopotel_prom")
@@ -40,6 +43,8 @@ class Sidecar:
         processor: What counts; new, and fed by nothing else.
         health: Where the sidecar's own state is noted.
         file: The checkpoint.
+        board: What people look at; it is told, after a restart too, what it needs to
+            show the runs under way.
         most_open: How many segments of journals are held open.
 
     Raises:
@@ -53,6 +58,7 @@ class Sidecar:
         *,
         health: Health,
         file: CheckpointFile,
+        board: Sink | None = None,
         most_open: int = 512,
     ) -> None:
         self._folder = folder
@@ -68,11 +74,15 @@ class Sidecar:
         self._recovering: threading.Thread | None = None
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
+        others = [] if board is None else [board]
+        position = self._load()
+        if position is not None:
+            retell(folder, position, Audience(others, health))
         self._follower = Follower(
             folder,
-            processor,
+            Audience([processor, *others], health),
             health=health,
-            position=self._load(),
+            position=position,
             most_open=most_open,
         )
         health.sidecar.in_use = True

@@ -66,6 +66,10 @@ class Served:
         self.child.process.kill()
         self.child.process.wait()
 
+    def page(self, path: str) -> str:
+        """Give one of the pages for people."""
+        return self._session.get(self.url + path, timeout=30).text
+
     def scrape(self) -> Series:
         """Give the page; no counter of a loop may have gone down."""
         answer = self._session.get(f"{self.url}/metrics", timeout=30)
@@ -256,6 +260,22 @@ def test_rotation_and_compression_are_followed(served, emit, report):
     served.kill()
     served.start()
     assert served.totals() == _emitted(report)
+
+
+def test_the_pages_show_the_runs_of_all_processes(served):
+    """Those under way, over a restart, and the archive."""
+    processor = ArchiveProcessor(served.folder)
+    run = LoopTracer("code-repair", pipeline=Pipeline([processor]))
+    run.emit_iteration(iteration=1, goal_score=0.5)
+    for _ in range(2):
+        served.wait_for(lambda: served.total("loop_iterations_total") == 1)
+        served.wait_for(lambda: "code-repair" in served.page("/"))
+        assert "code-repair" in served.page(f"/runs/{run.trace_id}")
+        served.kill()
+        served.start()
+    run.finish()
+    processor.close()
+    served.wait_for(lambda: "code-repair" in served.page("/archive"))
 
 
 def test_a_damaged_checkpoint_is_told_of_and_begins_anew(served, emit, report):

@@ -416,6 +416,22 @@ def test_a_line_that_is_no_trace_is_counted(follow, writer, folder, recorder, li
     assert follower.following.damaged_lines == 1
 
 
+@pytest.mark.parametrize("apart", (True, False), ids=("apart", "in traces.jsonl"))
+def test_a_document_too_long_to_be_held_is_read_in_pieces(
+    follow, writer, recorder, monkeypatch, apart
+):
+    """Its spans come as those of any other, and the next document after it."""
+    for module in ("files", "tail", *(["sealed"] if apart else [])):
+        monkeypatch.setattr(f"loopotel_prom.archive.{module}.LONG_BYTES", 300_000)
+    follower, sink = follow(), writer(durability="none")
+    _run(sink, 700).finish()
+    _run(sink, 2).finish()
+    follower.poll()
+    assert Counter(_iterations(recorder)) == Counter([*range(1, 701), 1, 2])
+    assert len(_ends(recorder)) == 2
+    assert follower.following.damaged_lines == 0
+
+
 def test_a_folder_that_is_not_there_yet_is_empty(follow, writer, recorder):
     """The sidecar may be the first to start."""
     follower = follow()

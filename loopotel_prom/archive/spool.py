@@ -148,6 +148,10 @@ class Spool:
                     self._fail(error)
                     return
             self._must_rewrite = not self._try_to_sync()
+            with self._lock:
+                if self.is_synced() and not (self._must_rewrite or self._waiting):
+                    # The new segment is well: no second of spans in memory alone.
+                    self._is_detached = self._is_slow
 
     def spans(self, trace_id: str) -> Iterator[ChildSpan]:
         """

@@ -51,7 +51,7 @@ class Promises:
                 self.required.add((trace_id, number))
         elif "ended" in what:
             self.ended.add(what["ended"])
-            if self._durability in ("run", "power"):
+            if self._durability in ("run", "power") and what["kept"]:
                 self.required |= self.of(what["ended"])
         elif "flushed" in what:
             # All that is older than the last sync.

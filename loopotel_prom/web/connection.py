@@ -56,6 +56,7 @@ class Connection:
         reception: The terms it has come by, and stays with.
 
     Attributes:
+        has_spoken: Whether its client has ever sent something.
         deadline: When the client must have sent what is due, monotonic seconds.
         stalled_since: When it last took something of the answer that it is being
             sent; None while it is not.
@@ -78,6 +79,7 @@ class Connection:
         self._is_secured = self._is_idle = self._is_refused = False
         self._lingered_bytes = 0
         self._begun = time.monotonic()
+        self.has_spoken = False
         self.deadline = self._begun + limits.handshake_seconds
         self.stalled_since: float | None = None
         stream.setblocking(False)
@@ -120,6 +122,7 @@ class Connection:
     def _take(self, received: bytes) -> None:
         if not received:
             raise ConnectionResetError("the client has gone")
+        self.has_spoken = True
         if self._is_refused:
             self._lingered_bytes += len(received)
             if self._lingered_bytes > _LINGER_BYTES:
@@ -171,6 +174,7 @@ class Connection:
             OSError: The client is gone, too slow, or may not ask.
         """
         if not self._is_secured and not self._shake_hands():
+            self.has_spoken = True
             return True
         while self.receive():
             due, self._due = self._due, None

@@ -10,9 +10,12 @@ class Limits:
 
     Attributes:
         threads: As many requests are answered at a time. To wait takes no thread.
-        connections: Whose clients have to send; for one more, the one goes that has
-            been silent longest.
-        backlog: Connections that the system holds until they are accepted.
+        connections: Whose clients have to send: so many that never have, and so many
+            that have. For one more, the one goes that has been silent longest; a
+            crowd that says nothing does not drive out who is shaking hands.
+        backlog: Connections that the system holds until they are accepted. A client
+            that finds no room there tries again after a second, too late for a
+            scrape; so there is room for hundreds at once.
         head_bytes: Of a request's head.
         handshake_seconds: From a connection to the end of its TLS handshake.
         head_seconds: From a request's first byte, or the connection, to its head's
@@ -26,7 +29,7 @@ class Limits:
 
     threads: int = 16
     connections: int = 128
-    backlog: int = 128
+    backlog: int = 1024
     head_bytes: int = 16 * 1024
     handshake_seconds: float = 2.0
     head_seconds: float = 2.0

@@ -20,6 +20,10 @@ _LOOK_SECONDS = 0.05
 # When the process has no descriptor left, say: to try again at once would be a loop.
 _PAUSE_SECONDS = 0.05
 _CLOSE_SECONDS = 5.0
+_ACCEPTED_AT_ONCE = 32
+
+
+_Row = dict[Connection, None]
 
 
 class Service(Protocol):
@@ -53,8 +57,9 @@ class Server:
         self._listeners = listeners
         self._service = service
         self._crew = Crew(self._limits, self._serve)
-        # Those whose clients have to send; the longest silent first.
-        self._waiting: dict[Connection, None] = {}
+        # Those whose clients have to send; the longest silent first, in two rows:
+        # those that never have, and those that have.
+        self._rows: tuple[_Row, _Row] = {}, {}
         self._returned: deque[Connection] = deque()
         self._looked = 0.0
         self._is_closing = False
@@ -85,7 +90,7 @@ class Server:
     def _close_sockets(self) -> None:
         # Only closed, not unregistered: the system's list is shared with a parent.
         self._selector.close()
-        for connection in (*self._waiting, *self._returned):
+        for connection in (*self._rows[0], *self._rows[1], *self._returned):
             connection.close()
         for listener in self._listeners:
             listener.close()
@@ -98,7 +103,7 @@ class Server:
         while not self._is_closing:
             for key, _ in self._selector.select(self._patience()):
                 if isinstance(key.fileobj, Connection):
-                    self._take_in(key.fileobj)
+                    self._take_in(key.data, key.fileobj)
                 elif key.fileobj is self._wake:
                     self._wake.recv(4096)
                 else:
@@ -111,9 +116,10 @@ class Server:
         """Give how long nothing but clients and threads need attention."""
         if not self._crew.has_time():
             return _LOOK_SECONDS
-        if not self._waiting:
+        deadlines = [connection.deadline for row in self._rows for connection in row]
+        if not deadlines:
             return None
-        next_deadline = min(connection.deadline for connection in self._waiting)
+        next_deadline = min(deadlines)
         return max(next_deadline - time.monotonic(), _LOOK_SECONDS)
 
     def _look(self) -> None:
@@ -122,20 +128,26 @@ class Server:
         if now - self._looked < _LOOK_SECONDS:
             return
         self._looked = now
-        for connection in [c for c in self._waiting if c.deadline <= now]:
-            self._end(connection)
+        for row in self._rows:
+            for connection in [c for c in row if c.deadline <= now]:
+                self._end(row, connection)
         self._crew.relieve()
 
     def _accept(self, listener: socket.socket) -> None:
-        try:
-            stream, address = listener.accept()
-        except (BlockingIOError, ConnectionError, InterruptedError):
-            return
-        except OSError as error:
-            _log.debug("a connection cannot be accepted: %s", error)
-            self._end_the_longest_silent()
-            time.sleep(_PAUSE_SECONDS)
-            return
+        """Accept all who have come, up to what would keep the others waiting."""
+        for _ in range(_ACCEPTED_AT_ONCE):
+            try:
+                stream, address = listener.accept()
+            except (BlockingIOError, ConnectionError, InterruptedError):
+                return
+            except OSError as error:
+                _log.debug("a connection cannot be accepted: %s", error)
+                self._end_the_longest_silent(self._rows[0] or self._rows[1])
+                time.sleep(_PAUSE_SECONDS)
+                return
+            self._welcome(stream, address)
+
+    def _welcome(self, stream: socket.socket, address: object) -> None:
         try:
             if stream.family != getattr(socket, "AF_UNIX", None):
                 # An answer's head and body must not wait for each other.
@@ -148,36 +160,37 @@ class Server:
         self._wait_for(Connection(stream, client, self._limits, reception))
 
     def _wait_for(self, connection: Connection) -> None:
-        if len(self._waiting) >= self._limits.connections:
-            self._end_the_longest_silent()
-        self._waiting[connection] = None
-        self._selector.register(connection, selectors.EVENT_READ)
+        row = self._rows[connection.has_spoken]
+        if len(row) >= self._limits.connections:
+            self._end_the_longest_silent(row)
+        row[connection] = None
+        self._selector.register(connection, selectors.EVENT_READ, row)
 
-    def _end_the_longest_silent(self) -> None:
-        for connection in self._waiting:
-            self._end(connection)
+    def _end_the_longest_silent(self, row: _Row) -> None:
+        for connection in row:
+            self._end(row, connection)
             return
 
-    def _take_in(self, connection: Connection) -> None:
-        if connection not in self._waiting:
+    def _take_in(self, row: _Row, connection: Connection) -> None:
+        if connection not in row:
             # Ended meanwhile, in place of another.
             return
         try:
             is_due = connection.receive()
         except OSError as error:
             _log.debug("a connection ended: %s", error)
-            self._end(connection)
+            self._end(row, connection)
             return
-        del self._waiting[connection]
+        del row[connection]
+        self._selector.unregister(connection)
         if is_due:
-            self._selector.unregister(connection)
             self._crew.hand_over(connection)
         else:
             # It has been heard of: to the end of the row.
-            self._waiting[connection] = None
+            self._wait_for(connection)
 
-    def _end(self, connection: Connection) -> None:
-        del self._waiting[connection]
+    def _end(self, row: _Row, connection: Connection) -> None:
+        del row[connection]
         self._selector.unregister(connection)
         connection.close()
 

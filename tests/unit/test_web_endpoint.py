@@ -218,7 +218,7 @@ def test_one_connection_too_many_ends_the_longest_silent(serve):
     endpoint = serve(limits=Limits(connections=4))
     with contextlib.ExitStack() as stack:
         silent = [stack.enter_context(_connect(endpoint)) for _ in range(4)]
-        assert _eventually(lambda: len(endpoint._server._waiting) == 4)
+        assert _eventually(lambda: len(endpoint._server._rows[0]) == 4)
         with _connect(endpoint) as client:
             assert _ask(client) == b"200 hello\n"
         assert _rest(silent[0]) == b""

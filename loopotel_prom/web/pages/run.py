@@ -264,7 +264,7 @@ def _steps(seen: RunDetail) -> Html:
     rows += [_step(step) for step in reversed(seen.first)]
     return join(
         element("h2", "Iterations"),
-        table("steps", "The latest first; times are UTC", _STEPS, rows),
+        table("steps", "Iterations, the latest first; times are UTC", _STEPS, rows),
     )
 
 
@@ -302,7 +302,7 @@ def _happenings(seen: RunDetail) -> Html:
         rows.append(gap(_HAPPENINGS, words))
     return join(
         element("h2", "Events"),
-        table("events", "The latest first; times are UTC", _HAPPENINGS, rows),
+        table("events", "Events, the latest first; times are UTC", _HAPPENINGS, rows),
     )
 
 

@@ -23,6 +23,7 @@ from loopotel_prom.archive.reader import (
 from loopotel_prom.board import BoardProcessor
 from loopotel_prom.board.archived import BusyError, Found, Shelf
 from loopotel_prom.errors import ArchiveError, ConfigError
+from loopotel_prom.web.flights import Flights
 from loopotel_prom.web.message import JSON, Request, Response
 from loopotel_prom.web.pages.archive import archive_page, stock_of
 from loopotel_prom.web.pages.frame import Frame, Link
@@ -82,25 +83,32 @@ class Pages:
     ) -> None:
         self._board = board
         self._shelf = None if archive is None else Shelf(archive)
+        self._flights: Flights[Response] = Flights()
         links = [Link("Runs", "/"), Link("Metrics", telemetry_path)]
         if archive is not None:
             links.append(Link("Archive", "/archive"))
         self._frame = Frame([*links, Link("Health", "/-/healthy")])
 
     def overview(self, request: Request) -> Response:
-        """Show all runs."""
-        folder = None if self._shelf is None else str(self._shelf.folder)
-        page = overview_page(
-            self._board.overview(), prefix=request.prefix, archive=folder
-        )
-        return self._frame.response(
-            page, prefix=request.prefix, part=_wants_part(request)
-        )
+        """Show all runs; those who look at the same time share a page."""
+        prefix, part = request.prefix, _wants_part(request)
+
+        def make() -> Response:
+            folder = None if self._shelf is None else str(self._shelf.folder)
+            seen = self._board.overview()
+            page = overview_page(seen, prefix=prefix, archive=folder)
+            return self._frame.response(page, prefix=prefix, part=part)
+
+        return self._flights.join((prefix, part), make, _SECONDS)
 
     def overview_json(self, request: Request) -> Response:  # noqa: ARG002 - a view
         """Give all runs for machines: `Overview`."""
-        body = msgspec.json.encode(self._board.overview())
-        return Response(content_type=JSON, body=body, headers=(_NO_STORE,))
+
+        def make() -> Response:
+            body = msgspec.json.encode(self._board.overview())
+            return Response(content_type=JSON, body=body, headers=(_NO_STORE,))
+
+        return self._flights.join("json", make, _SECONDS)
 
     def run(self, request: Request) -> Response:
         """Show one run, by its id or the beginning of it."""

@@ -26,6 +26,7 @@ from loopotel_prom.archive.processor import ArchiveProcessor
 from loopotel_prom.pipeline import Pipeline
 
 FULL = os.environ.get("LOOPOTEL_FAULTS") == "full"
+pytestmark = pytest.mark.timeout(900 if FULL else 300)
 _EMITTERS = Path(__file__).with_name("emitters.py")
 _OF_COUNTERS = ("_total", "_bucket", "_count", "_sum")
 

@@ -53,6 +53,8 @@ class Found:
     trace_id: str
     entry: Entry | None = None
     open_run: OpenRun | None = None
+    # What reads the file; closed with the last reference to it.
+    _search: Iterator[Entry] | None = None
 
 
 class Shelf:
@@ -101,12 +103,19 @@ class Shelf:
         """
         prefix = full_prefix(typed)
         found: dict[str, Found] = {}
-        for entry in self._entries(prefix):
-            found.setdefault(entry.trace_id, Found(entry.trace_id, entry))
+        search = self._entries(prefix)
+        for entry in search:
+            run = Found(entry.trace_id, entry, _search=search)
+            found.setdefault(entry.trace_id, run)
             if is_full(prefix) or len(found) >= _TOLD:
                 return [*found.values()]
-        for run in open_runs(self.folder, prefix):
-            found.setdefault(run.trace_id, Found(run.trace_id, open_run=run))
+        for open_run in open_runs(self.folder, prefix):
+            run = Found(open_run.trace_id, open_run=open_run)
+            found.setdefault(open_run.trace_id, run)
+        only = next(iter(found), "")
+        if len(found) == 1 and not is_full(prefix) and is_full(only):
+            # The search has gone on from it: a long document must be met again.
+            return self.find(only)
         return [*found.values()][:_TOLD]
 
     def detail(self, found: Found) -> RunDetail:
@@ -142,7 +151,7 @@ class Shelf:
             ArchiveError: Its start is lost, or it cannot be read.
         """
         if found.entry is not None:
-            return found.entry.pieces()
+            return _all_of(found)
         run = found.open_run
         if run is None or run.run is None:
             raise ArchiveError(
@@ -174,6 +183,12 @@ class Shelf:
             entry = entry_of(item)
             if not isinstance(entry, BadLine) and entry.trace_id.startswith(prefix):
                 yield entry
+
+
+def _all_of(found: Found) -> Iterator[bytes]:
+    """Give a document's bytes; what they are read from stays open meanwhile."""
+    if found.entry is not None:
+        yield from found.entry.pieces()
 
 
 def one_of(found: list[Found], typed: str) -> Found | None:

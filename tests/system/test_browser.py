@@ -275,6 +275,8 @@ def test_everything_has_a_name_for_who_cannot_see(visit, run):
                 const ids = [...document.querySelectorAll("[id]")].map(n => n.id);
                 return new Set(ids).size === ids.length; }"""
         )
+        captions = page.locator("caption").all_text_contents()
+        assert len({*captions}) == len(captions)
         assert page.evaluate(
             """() => [...document.querySelectorAll("[aria-labelledby]")]
                 .every(node => node.getAttribute("aria-labelledby").split(" ")

@@ -18,6 +18,7 @@ from loopotel_prom.board.curve import MOST_POINTS, Curve
 from loopotel_prom.board.judgement import burn_of, mark_of, slope_of
 from loopotel_prom.errors import ConfigError
 from loopotel_prom.health import Health
+from loopotel_prom.ltf import encode, fold
 from loopotel_prom.pipeline import Pipeline
 from loopotel_prom.span import Event, IterationSpan, RunSpan
 from loopotel_prom.tracer import LoopTracer
@@ -357,6 +358,21 @@ def test_a_run_under_way_is_read_from_its_journal(archived, tmp_path):
         assert (detail.source, detail.summary.outcome) == ("journal", "open")
         assert detail.notes == []
         assert run.trace_id.encode() in b"".join(shelf.document(found))
+
+
+def test_a_document_that_is_read_in_pieces_can_be_shown_and_given(tmp_path):
+    """One of over 64 MiB is not held; whole id or a part of it, it is found."""
+    trace_id = "ltf-00000000-0000-4000-8000-000000000001"
+    pad = {"pad": "x" * 10**6}
+    steps = [_iteration(trace_id, n, 0.5, attributes=pad) for n in range(1, 71)]
+    document = fold([_run_span(trace_id, end_ns=10**18 + 100), *steps])
+    (tmp_path / "traces.jsonl").write_bytes(encode(document) + b"\n")
+    shelf = Shelf(tmp_path)
+    for typed in (trace_id, "ltf-0000"):
+        (found,) = shelf.find(typed)
+        assert shelf.detail(found).summary.iterations == 70
+    pieces = shelf.document(shelf.find(trace_id)[0])
+    assert sum(map(len, pieces)) == len(encode(document))
 
 
 def test_a_search_that_takes_too_long_is_given_up(archived, tmp_path):

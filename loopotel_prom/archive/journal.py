@@ -140,10 +140,18 @@ class Journal:
         None before the marks in all segments are on disk that made it so: what is
         left of a run, in another one, is known by its mark alone.
         """
-        for segment in [*self._segments]:
-            ready = not segment.runs and segment.marked <= self.synced
-            if ready and (closing or segment is not self._active):
-                self._let_go([segment])
+        ready = [
+            segment
+            for segment in self._segments
+            if not segment.runs and segment.marked <= self.synced
+            if closing or segment is not self._active
+        ]
+        # Whose own marks may not be on disk: while others' are there still.
+        suspects = [segment for segment in ready if segment.is_suspect]
+        self._let_go(suspects)
+        if suspects:
+            sync_folder(self._folder)
+        self._let_go([segment for segment in ready if not segment.is_suspect])
 
     def leave_segment(self) -> None:
         """Begin a new segment with the next record: the present one is suspect."""

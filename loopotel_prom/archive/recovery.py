@@ -8,6 +8,7 @@ The order of things, and why it may be interrupted anywhere, is told in
 import contextlib
 import os
 import time
+from bisect import bisect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,7 @@ from loopotel_prom.archive.record import SPAN_ID, Record, decode, decode_again
 from loopotel_prom.archive.salvage import Quarantine, is_torn, whole_records
 from loopotel_prom.archive.sealed import SealedFile
 from loopotel_prom.archive.segment import lines_of
+from loopotel_prom.archive.sequence import Sequence
 from loopotel_prom.errors import ArchiveError, DocumentError
 from loopotel_prom.rfc3339 import format_time
 from loopotel_prom.span import ChildSpan, IterationSpan, RunSpan, Span
@@ -136,33 +138,37 @@ class _Found:
     end_ns: int = 0
     tokens: int = 0
     records: int = 0
-    next_seq: int = 0
+    sequence: Sequence = field(default_factory=Sequence)
+    # Those of the spans, which are kept in this order.
+    seqs: list[int] = field(default_factory=list)
 
     def add(self, seq: int, span: Span) -> None:
-        if seq < self.next_seq:
+        if not self.sequence.take(seq):
             return  # written again after a sync that failed
-        self.next_seq = seq + 1
         self.records += 1
         self.start_ns = min(self.start_ns, span.start_ns)
         if not isinstance(span, RunSpan):
-            self._add_child(span)
+            self._add_child(seq, span)
         elif span.end_ns is None:
             self.start = span
         else:
             self.end = span
 
-    def _add_child(self, span: ChildSpan) -> None:
+    def _add_child(self, seq: int, span: ChildSpan) -> None:
         self.first = self.first or span
         self.end_ns = max(self.end_ns, span.end_ns)
         if isinstance(span, IterationSpan):
             self.tokens = min(self.tokens + (span.tokens_delta or 0), _MOST_TOKENS)
         if self.spans is not None:
-            self.spans.append(span)
+            place = bisect(self.seqs, seq)
+            self.seqs.insert(place, seq)
+            self.spans.insert(place, span)
             if len(self.spans) > _KEPT_SPANS:
                 self.spans = None
+                self.seqs.clear()
 
     def missing(self) -> int:
-        return self.next_seq - self.records
+        return self.sequence.next - self.records
 
     def run(self) -> RunSpan:
         """Make the run's span, ended."""
@@ -282,13 +288,12 @@ class _DeadJournal:
 
     def _spans(self, trace_id: str) -> Iterator[ChildSpan]:
         """Read the spans of a long run once more."""
-        latest = -1
+        sequence = Sequence()
         for record in self._records_again(trace_id.encode()):
             span, seq = record.span, record.seq
             if span is None or seq is None or span.trace_id != trace_id:
                 continue
-            if seq > latest and not isinstance(span, RunSpan):
-                latest = seq
+            if sequence.take(seq) and not isinstance(span, RunSpan):
                 yield span
 
     def _records_again(self, wanted: bytes) -> Iterator[Record]:

@@ -20,6 +20,7 @@ from loopotel_prom.archive.folders import sync_folder
 from loopotel_prom.archive.journal import HEAD_BYTES, SEGMENT_BYTES, Journal
 from loopotel_prom.archive.record import decode
 from loopotel_prom.archive.segment import lines_of, sync_file
+from loopotel_prom.archive.sequence import Sequence
 from loopotel_prom.errors import DocumentError
 from loopotel_prom.health import ArchiveHealth
 from loopotel_prom.span import ChildSpan, RunSpan
@@ -304,7 +305,7 @@ def _spans(
 ) -> Iterator[ChildSpan]:
     # A trace id may have been used before.
     begun = sum(line.startswith(_FIRST) for line in _lines(trace_id, files))
-    latest = -1
+    sequence = Sequence()
     for line in chain(_lines(trace_id, files), waiting):
         if line.startswith(_FIRST):
             begun -= 1
@@ -313,9 +314,8 @@ def _spans(
         with contextlib.suppress(DocumentError):
             record = decode(line)
             span, seq = record.span, record.seq
-            if span is None or seq is None or seq <= latest:
+            if span is None or seq is None or not sequence.take(seq):
                 continue  # written again after a sync that failed
-            latest = seq
             if not isinstance(span, RunSpan):
                 yield span
 

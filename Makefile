@@ -87,14 +87,14 @@ usable := $(shell [ "$$(cat .venv/.made 2>/dev/null)" = '$(CURDIR)' ] \
 
 # Debian's packages also start services on :9090 and :9091, on machines with an init.
 apt = apt-get -qq -o DPkg::Lock::Timeout=120
-servers = prometheus prometheus-pushgateway chromium
+servers = prometheus prometheus-pushgateway chromium strace
 
 prometheus:
 	@missing=; for each in $(servers); do command -v $$each >/dev/null || missing=1; done; \
 	[ "$$missing" ] || exit 0; \
 	root=; [ "$$(id -u)" = 0 ] || root='sudo -n'; \
 	if ! command -v apt-get >/dev/null || ! $$root true 2>/dev/null; then \
-		echo "the tests need real servers and a browser on PATH: apt-get install --no-install-recommends $(servers), or any releases (Prometheus >= 2.42)" >&2; \
+		echo "the tests need real servers, a browser and strace on PATH: apt-get install --no-install-recommends $(servers), or any releases (Prometheus >= 2.42)" >&2; \
 		exit 1; \
 	fi; \
 	echo "==> installing Debian's $(servers)"; \

@@ -84,6 +84,10 @@ class Connection:
         self.stalled_since: float | None = None
         stream.setblocking(False)
 
+    def is_young(self) -> bool:
+        """Whether its client has hardly had the time to ask."""
+        return time.monotonic() < self._begun + self._limits.young_seconds
+
     def fileno(self) -> int:
         """Give its socket's descriptor, to wait for."""
         return self._stream.fileno()

@@ -13,6 +13,8 @@ class Limits:
         connections: Whose clients have to send: so many that never have, and so many
             that have. For one more, the one goes that has been silent longest; a
             crowd that says nothing does not drive out who is shaking hands.
+        young_seconds: Until then a new connection is not driven out: it takes a
+            client some time to ask. Others wait in the backlog.
         backlog: Connections that the system holds until they are accepted. A client
             that finds no room there tries again after a second, too late for a
             scrape; so there is room for hundreds at once.
@@ -29,6 +31,7 @@ class Limits:
 
     threads: int = 16
     connections: int = 128
+    young_seconds: float = 0.05
     backlog: int = 1024
     head_bytes: int = 16 * 1024
     handshake_seconds: float = 2.0

@@ -17,6 +17,8 @@ _log = logging.getLogger("loopotel_prom")
 
 # How late a client that is too slow may be noticed.
 _LOOK_SECONDS = 0.05
+# How soon to look again while clients wait for others.
+_SOON_SECONDS = 0.01
 # When the process has no descriptor left, say: to try again at once would be a loop.
 _PAUSE_SECONDS = 0.05
 _CLOSE_SECONDS = 5.0
@@ -62,13 +64,14 @@ class Server:
         self._rows: tuple[_Row, _Row] = {}, {}
         self._returned: deque[Connection] = deque()
         self._looked = 0.0
+        self._is_paused = False
         self._is_closing = False
         self._alarm, self._wake = socket.socketpair()
         self._alarm.setblocking(False)
         self._selector = selectors.DefaultSelector()
-        for listener in (*listeners, self._wake):
-            listener.setblocking(False)
-            self._selector.register(listener, selectors.EVENT_READ)
+        for each in (*listeners, self._wake):
+            each.setblocking(False)
+            self._selector.register(each, selectors.EVENT_READ)
         self._thread = threading.Thread(
             target=self._run, name="loopotel-endpoint", daemon=True
         )
@@ -111,11 +114,13 @@ class Server:
             while self._returned:
                 self._wait_for(self._returned.popleft())
             self._look()
+            if self._is_paused and not self._is_full_of_young():
+                self._pause(pausing=False)
 
     def _patience(self) -> float | None:
         """Give how long nothing but clients and threads need attention."""
-        if not self._crew.has_time():
-            return _LOOK_SECONDS
+        if self._is_paused or not self._crew.has_time():
+            return _SOON_SECONDS
         deadlines = [connection.deadline for row in self._rows for connection in row]
         if not deadlines:
             return None
@@ -136,6 +141,9 @@ class Server:
     def _accept(self, listener: socket.socket) -> None:
         """Accept all who have come, up to what would keep the others waiting."""
         for _ in range(_ACCEPTED_AT_ONCE):
+            if self._is_full_of_young():
+                self._pause(pausing=True)
+                return
             try:
                 stream, address = listener.accept()
             except (BlockingIOError, ConnectionError, InterruptedError):
@@ -146,6 +154,21 @@ class Server:
                 time.sleep(_PAUSE_SECONDS)
                 return
             self._welcome(stream, address)
+
+    def _is_full_of_young(self) -> bool:
+        row = self._rows[False]
+        return len(row) >= self._limits.connections and next(iter(row)).is_young()
+
+    def _pause(self, *, pausing: bool) -> None:
+        """Stop accepting for a moment, or go on."""
+        if pausing is self._is_paused:
+            return
+        self._is_paused = pausing
+        for listener in self._listeners:
+            if pausing:
+                self._selector.unregister(listener)
+            else:
+                self._selector.register(listener, selectors.EVENT_READ)
 
     def _welcome(self, stream: socket.socket, address: object) -> None:
         try:

@@ -87,7 +87,7 @@ usable := $(shell [ "$$(cat .venv/.made 2>/dev/null)" = '$(CURDIR)' ] \
 
 # Debian's packages also start services on :9090 and :9091, on machines with an init.
 apt = apt-get -qq -o DPkg::Lock::Timeout=120
-servers = prometheus prometheus-pushgateway chromium strace
+servers = prometheus prometheus-pushgateway chromium strace faketime
 
 prometheus:
 	@missing=; for each in $(servers); do command -v $$each >/dev/null || missing=1; done; \

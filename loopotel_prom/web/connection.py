@@ -85,8 +85,12 @@ class Connection:
         stream.setblocking(False)
 
     def is_young(self) -> bool:
-        """Whether its client has hardly had the time to ask."""
-        return time.monotonic() < self._begun + self._limits.young_seconds
+        """Whether its client has hardly had the time to ask, or to shake hands."""
+        if not self.has_spoken:
+            return time.monotonic() < self._begun + self._limits.young_seconds
+        if not self._is_secured:
+            return time.monotonic() < self._begun + self._limits.greeting_seconds
+        return False
 
     def fileno(self) -> int:
         """Give its socket's descriptor, to wait for."""

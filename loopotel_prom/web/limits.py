@@ -15,6 +15,7 @@ class Limits:
             crowd that says nothing does not drive out who is shaking hands.
         young_seconds: Until then a new connection is not driven out: it takes a
             client some time to ask. Others wait in the backlog.
+        greeting_seconds: Until then one that shakes hands is not driven out.
         backlog: Connections that the system holds until they are accepted. A client
             that finds no room there tries again after a second, too late for a
             scrape; so there is room for hundreds at once.
@@ -30,8 +31,9 @@ class Limits:
     """
 
     threads: int = 16
-    connections: int = 128
+    connections: int = 96
     young_seconds: float = 0.05
+    greeting_seconds: float = 0.15
     backlog: int = 1024
     head_bytes: int = 16 * 1024
     handshake_seconds: float = 2.0

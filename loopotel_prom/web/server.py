@@ -156,8 +156,10 @@ class Server:
             self._welcome(stream, address)
 
     def _is_full_of_young(self) -> bool:
-        row = self._rows[False]
-        return len(row) >= self._limits.connections and next(iter(row)).is_young()
+        return any(
+            len(row) >= self._limits.connections and next(iter(row)).is_young()
+            for row in self._rows
+        )
 
     def _pause(self, *, pausing: bool) -> None:
         """Stop accepting for a moment, or go on."""
@@ -184,7 +186,11 @@ class Server:
 
     def _wait_for(self, connection: Connection) -> None:
         row = self._rows[connection.has_spoken]
-        if len(row) >= self._limits.connections:
+        most = self._limits.connections
+        # Those that were let in before there was a pause may still all shake hands.
+        if len(row) >= 2 * most or (
+            len(row) >= most and not next(iter(row)).is_young()
+        ):
             self._end_the_longest_silent(row)
         row[connection] = None
         self._selector.register(connection, selectors.EVENT_READ, row)

@@ -138,15 +138,20 @@ class _Found:
     end_ns: int = 0
     tokens: int = 0
     records: int = 0
+    # Each record once, in order, none missing.
+    is_plain: bool = True
     sequence: Sequence = field(default_factory=Sequence)
     # Those of the spans, which are kept in this order.
     seqs: list[int] = field(default_factory=list)
 
     def add(self, seq: int, span: Span) -> None:
+        if seq != self.sequence.next:
+            self.is_plain = False
         if not self.sequence.take(seq):
             return  # written again after a sync that failed
         self.records += 1
-        self.start_ns = min(self.start_ns, span.start_ns)
+        if span.start_ns < self.start_ns:  # noqa: PLR1730 - min() costs thrice that
+            self.start_ns = span.start_ns
         if not isinstance(span, RunSpan):
             self._add_child(seq, span)
         elif span.end_ns is None:
@@ -155,10 +160,12 @@ class _Found:
             self.end = span
 
     def _add_child(self, seq: int, span: ChildSpan) -> None:
-        self.first = self.first or span
-        self.end_ns = max(self.end_ns, span.end_ns)
-        if isinstance(span, IterationSpan):
-            self.tokens = min(self.tokens + (span.tokens_delta or 0), _MOST_TOKENS)
+        if self.first is None:
+            self.first = span
+        if span.end_ns > self.end_ns:  # noqa: PLR1730 - and max() too
+            self.end_ns = span.end_ns
+        if isinstance(span, IterationSpan) and span.tokens_delta:
+            self.tokens += span.tokens_delta
         if self.spans is not None:
             place = bisect(self.seqs, seq)
             self.seqs.insert(place, seq)
@@ -186,7 +193,7 @@ class _Found:
             end_ns=max(self.end_ns, start.start_ns),
             outcome="unknown",
             termination_reason="abandoned",
-            tokens_total=self.tokens,
+            tokens_total=min(self.tokens, _MOST_TOKENS),
             metadata={**start.metadata, "recovered": True},
         )
 
@@ -278,29 +285,33 @@ class _DeadJournal:
     def _seal(self, found: _Found, result: Recovery) -> None:
         run = found.run()
         spans = found.spans
-        pieces = ltf.stream(
-            run, self._spans(found.trace_id) if spans is None else spans
-        )
+        pieces = ltf.stream(run, self._spans(found) if spans is None else spans)
         self._sealed.append_pieces(pieces)
         result.runs.append(found.trace_id)
         result.abandoned += found.end is None
         result.missing_spans += found.missing()
 
-    def _spans(self, trace_id: str) -> Iterator[ChildSpan]:
+    def _spans(self, found: _Found) -> Iterator[ChildSpan]:
         """Read the spans of a long run once more."""
-        sequence = Sequence()
+        sequence = None if found.is_plain else Sequence()
+        trace_id = found.trace_id
         for record in self._records_again(trace_id.encode()):
             span, seq = record.span, record.seq
             if span is None or seq is None or span.trace_id != trace_id:
                 continue
-            if sequence.take(seq) and not isinstance(span, RunSpan):
+            if sequence is not None and not sequence.take(seq):
+                continue
+            if not isinstance(span, RunSpan):
                 yield span
 
     def _records_again(self, wanted: bytes) -> Iterator[Record]:
         """Read the records on whose lines these bytes stand."""
         for _, file in self._files:
-            lines = enumerate(lines_of(file, os.fstat(file).st_size))
-            for number, line in lines:
+            lines = lines_of(file, os.fstat(file).st_size)
+            if not self._bad:
+                yield from (decode_again(line) for line in lines if wanted in line)
+                continue
+            for number, line in enumerate(lines):
                 if wanted not in line:
                     continue
                 if (file, number) in self._bad:

@@ -6,7 +6,8 @@ each iteration shows on ``/metrics`` at once, and the finished run becomes an LT
 0.1 document. Importing this starts nothing and registers nothing.
 """
 
-from loopotel_prom.configuration import Configuration, configure
+from loopotel_prom.configuration import configure
+from loopotel_prom.handle import Configuration
 from loopotel_prom.tracer import (
     LoopTracer,
     current_tracer,

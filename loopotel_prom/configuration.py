@@ -7,14 +7,14 @@ when they are built, so that importing the package stays cheap.
 
 import os
 import sys
-from collections.abc import Iterable, Mapping
-from types import TracebackType
-from typing import TYPE_CHECKING, Literal, NamedTuple, Self, cast
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Literal, cast
 from weakref import WeakKeyDictionary
 
 from loopotel_prom import exposed, pipeline
 from loopotel_prom.errors import ConfigError
 from loopotel_prom.exposed import Exposed
+from loopotel_prom.handle import Configuration, Metrics, What
 from loopotel_prom.health import Health
 from loopotel_prom.pipeline import Pipeline, Processor
 from loopotel_prom.settings import (
@@ -31,167 +31,7 @@ if TYPE_CHECKING:
 
     from loopotel_prom.archive.processor import ArchiveProcessor
     from loopotel_prom.board import BoardProcessor
-    from loopotel_prom.metrics import MetricsProcessor
-    from loopotel_prom.metrics.collector import LoopCollector
     from loopotel_prom.web import Endpoint
-
-
-class Configuration:
-    """
-    What `configure` set up: a handle to reach it and to take it down.
-
-    A context manager; leaving it closes.
-
-    Attributes:
-        url: Base URL of the endpoint, such as ``http://127.0.0.1:10110``; None
-            without one.
-        archive: The archive's folder; None without one.
-    """
-
-    def __init__(
-        self,
-        what: "_What",
-        archive: str | None,
-        endpoint: "Endpoint | None",
-        installed: Pipeline,
-        metrics: "_Metrics | None" = None,
-        sealing: "ArchiveProcessor | None" = None,
-    ) -> None:
-        self._what = what
-        self._endpoint = endpoint
-        self._pipeline = installed
-        self._health = installed.health
-        self._metrics = metrics
-        self._sealing = sealing
-        self.url = None if endpoint is None else endpoint.url
-        self.archive = archive
-
-    def drain(self, timeout_seconds: float, *, since: int | None = None) -> bool:
-        """
-        Wait for one more scrape, so that Prometheus sees how things ended.
-
-        Args:
-            timeout_seconds: How long to wait.
-            since: What `scrapes_begun` gave when there was nothing more to come;
-                by default, that is now.
-
-        Returns:
-            True once a scrape that began after that has been answered; False if
-            none came in time, or there is no endpoint.
-        """
-        if self._endpoint is None:
-            return False
-        return self._endpoint.wait_for_scrape(timeout_seconds, since=since)
-
-    def scrapes_begun(self) -> int:
-        """Give the number of scrapes so far; 0 without an endpoint."""
-        return 0 if self._endpoint is None else self._endpoint.scrapes_begun()
-
-    def write_textfile(self, path: "str | os.PathLike[str]") -> None:
-        """
-        Write the page to a file, for the node_exporter's textfile collector.
-
-        The file is replaced whole, so that a scrape sees no half of it.
-
-        Raises:
-            DeliveryError: The file cannot be written.
-        """
-        from loopotel_prom.web.deliver import (  # noqa: PLC0415 - imported when needed
-            write_textfile,
-        )
-
-        if self._metrics is not None:
-            write_textfile(
-                path,
-                self._what[2],
-                self._metrics.collector,
-                self._metrics.processor,
-                self._health,
-            )
-
-    def push(
-        self,
-        gateway: str,
-        *,
-        job: str,
-        grouping_key: Mapping[str, str] | None = None,
-        timeout_seconds: float = 30.0,
-    ) -> None:
-        """
-        Push the page to a Pushgateway, for a job too short to be scraped.
-
-        Args:
-            gateway: ``HOST:PORT`` or URL of the Pushgateway.
-            job: The job to push as; what it pushed before is replaced.
-            grouping_key: More labels that tell this pusher from others.
-            timeout_seconds: How long to wait for it.
-
-        Raises:
-            DeliveryError: It cannot be reached, or refuses.
-        """
-        from loopotel_prom.web.deliver import (  # noqa: PLC0415 - imported when needed
-            push,
-        )
-
-        if self._metrics is not None:
-            push(self._what[2], gateway, job, grouping_key, timeout_seconds)
-
-    def flush(self, timeout_seconds: float = 5.0) -> bool:
-        """Pass on what is held back; True if all of it was, in time."""
-        return self._pipeline.flush(timeout_seconds)
-
-    def unwritten(self) -> int:
-        """Give the number of finished runs that the archive could not take yet."""
-        return 0 if self._sealing is None else self._sealing.unwritten()
-
-    def close(self) -> None:
-        """
-        Stop the endpoint, flush and close the archive; safe to call again.
-
-        Tracers go back to the default pipeline. The metrics stay registered:
-        a counter does not go back while the process lives.
-        """
-        with pipeline.wiring_lock():
-            if _process.current is self:
-                _process.current = None
-                pipeline.install(None)
-                self._retire()
-
-    def _give_endpoint(self) -> "Endpoint | None":
-        """Hand the endpoint over to the configuration that follows."""
-        endpoint, self._endpoint = self._endpoint, None
-        return endpoint
-
-    def _retire(self) -> None:
-        endpoint = self._give_endpoint()
-        if endpoint is not None:
-            endpoint.close()
-        self._pipeline.close()
-
-    def _disown(self) -> None:
-        """Leave the endpoint to the parent, in a forked child."""
-        if self._endpoint is not None:
-            self._endpoint.abandon()
-        self._endpoint = None
-        self.url = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-
-class _Metrics(NamedTuple):
-    """The metrics of one registry."""
-
-    processor: "MetricsProcessor"
-    collector: "LoopCollector"
 
 
 class _Process:
@@ -203,11 +43,18 @@ class _Process:
         # What the pages show; made with the first endpoint.
         self.board: BoardProcessor | None = None
         # One set of counters for each registry, however often configured.
-        self.metrics: WeakKeyDictionary[CollectorRegistry, _Metrics] = (
+        self.metrics: WeakKeyDictionary[CollectorRegistry, Metrics] = (
             WeakKeyDictionary()
         )
         if hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._after_fork)
+
+    def release(self, configuration: Configuration) -> bool:
+        """Give up a configuration; False if it is not the current one."""
+        is_current = self.current is configuration
+        if is_current:
+            self.current = None
+        return is_current
 
     def _after_fork(self) -> None:
         """Start clean in a child: its own counts, no endpoint, no held lock."""
@@ -217,7 +64,7 @@ class _Process:
         if self.board is not None:
             self.board.after_fork()
         if self.current is not None:
-            self.current._disown()  # noqa: SLF001 - of this module
+            self.current.disown()
         pipeline.after_fork()
 
 
@@ -311,25 +158,22 @@ def configure(
     what = (disabled, settings, REGISTRY if registry is None else registry)
     with pipeline.wiring_lock():
         current = _process.current
-        if current is not None and current._what == what:  # noqa: SLF001 - of this module
+        if current is not None and current.what == what:
             return current
         # The new first: if it cannot be, the old goes on.
         _process.current = new = _disabled(what) if disabled else _set_up(what, current)
         if current is not None:
-            current._retire()  # noqa: SLF001 - of this module
+            current.retire()
         return new
 
 
-_What = tuple[bool, Settings, "CollectorRegistry"]
-
-
-def _disabled(what: _What) -> Configuration:
+def _disabled(what: What) -> Configuration:
     installed = Pipeline(disabled=True)
     pipeline.install(installed)
-    return Configuration(what, None, None, installed)
+    return Configuration(what, _process.release, None, None, installed)
 
 
-def _set_up(what: _What, current: Configuration | None) -> Configuration:
+def _set_up(what: What, current: Configuration | None) -> Configuration:
     _, settings, registry = what
     # The archive first: what is on a page should be on disk.
     metrics = _metrics(settings, registry)
@@ -340,7 +184,12 @@ def _set_up(what: _What, current: Configuration | None) -> Configuration:
     board = _board() if settings.listen else None
     if board is not None:
         processors.append(board)
-    endpoint = _endpoint(what, metrics, board, current)
+    try:
+        endpoint = _endpoint(what, metrics, board, current)
+    except BaseException:
+        if sealing is not None:
+            sealing.close()
+        raise
     installed = Pipeline(
         processors,
         health=_process.health,
@@ -348,7 +197,15 @@ def _set_up(what: _What, current: Configuration | None) -> Configuration:
         keeper=sealing,
     )
     pipeline.install(installed)
-    return Configuration(what, settings.archive, endpoint, installed, metrics, sealing)
+    return Configuration(
+        what,
+        _process.release,
+        settings.archive,
+        endpoint,
+        installed,
+        metrics,
+        sealing,
+    )
 
 
 def _archive(settings: Settings, health: Health) -> "ArchiveProcessor | None":
@@ -393,8 +250,8 @@ def _board() -> "BoardProcessor":
 
 
 def _endpoint(
-    what: _What,
-    metrics: _Metrics,
+    what: What,
+    metrics: Metrics,
     board: "BoardProcessor | None",
     current: Configuration | None,
 ) -> "Endpoint | None":
@@ -415,12 +272,12 @@ def _endpoint(
 
     addresses = [parse_address(text) for text in settings.listen]
     if current is not None:
-        _, before, shown = current._what  # noqa: SLF001 - of this module
+        _, before, shown = current.what
         if _endpoint_of(before) == _endpoint_of(settings) and shown is registry:
-            return current._give_endpoint()  # noqa: SLF001 - of this module
+            return current.give_endpoint()
         if any(each in before.listen for each in settings.listen if _is_fixed(each)):
             # The same port for something else: both cannot have it.
-            current._retire()  # noqa: SLF001 - of this module
+            current.retire()
     scrapes = Scrapes()
     site = build_site(
         MetricsPage(registry, metrics.collector, metrics.processor, _process.health),
@@ -452,7 +309,7 @@ def _is_fixed(address: str) -> bool:
     return not address.endswith(":0")
 
 
-def _metrics(settings: Settings, registry: "CollectorRegistry") -> _Metrics:
+def _metrics(settings: Settings, registry: "CollectorRegistry") -> Metrics:
     """Give the registry's metrics, registering them at the first call."""
     from prometheus_client import (  # noqa: PLC0415 - imported when needed
         CollectorRegistry,
@@ -492,7 +349,7 @@ def _metrics(settings: Settings, registry: "CollectorRegistry") -> _Metrics:
             run_info=settings.run_info,
             max_series=settings.max_series,
         )
-        metrics = _Metrics(processor, LoopCollector(processor.snapshot))
+        metrics = Metrics(processor, LoopCollector(processor.snapshot))
         try:
             registry.register(metrics.collector)
         except ValueError as error:
@@ -520,8 +377,8 @@ def _default() -> Pipeline:
 def _exposed() -> Exposed:
     """Find what the process shows: as configured, or as it is without."""
     current = _process.current
-    if current is not None and current._metrics is not None:  # noqa: SLF001 - of this module
-        return Exposed(current._what[2], *current._metrics, _process.health)  # noqa: SLF001 - of this module
+    if current is not None and current.metrics is not None:
+        return Exposed(current.what[2], *current.metrics, _process.health)
     from prometheus_client import REGISTRY  # noqa: PLC0415 - imported when needed
 
     metrics = _process.metrics.get(REGISTRY) or _metrics(Settings(), REGISTRY)

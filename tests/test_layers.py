@@ -29,7 +29,15 @@ LAYERS = {
     "run time": ("health", "pipeline", "testing", "tracer"),
     "sinks": ("archive", "metrics", "otlp"),
     "jobs": ("board", "exporter", "runs", "sidecar", "validate"),
-    "faces": ("cli", "configuration", "exposed", "integrations", "settings", "web"),
+    "faces": (
+        "cli",
+        "configuration",
+        "exposed",
+        "handle",
+        "integrations",
+        "settings",
+        "web",
+    ),
     "top": (_PACKAGE,),
 }
 
@@ -44,8 +52,9 @@ SIDEWAYS = {
     "board": {"runs"},
     "runs": {"validate"},
     "web": {"exposed"},
-    "configuration": {"exposed", "settings", "web"},
-    "cli": {"configuration", "integrations", "settings", "web"},
+    "handle": {"settings", "web"},
+    "configuration": {"exposed", "handle", "settings", "web"},
+    "cli": {"configuration", "handle", "integrations", "settings", "web"},
 }
 
 # Edges that the layers would allow, and the design does not: sinks are fed.

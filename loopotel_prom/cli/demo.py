@@ -21,8 +21,9 @@ from loopotel_prom.cli.demo_report import (
     TextFace,
     episode_of,
 )
-from loopotel_prom.configuration import Configuration, configure
+from loopotel_prom.configuration import configure
 from loopotel_prom.errors import ArchiveError, ConfigError
+from loopotel_prom.handle import Configuration
 from loopotel_prom.integrations.loopgym import (
     environment_ids,
     make_environment,

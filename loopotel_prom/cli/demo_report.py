@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from loopotel_prom import ltf, semconv
-from loopotel_prom.configuration import Configuration
+from loopotel_prom.handle import Configuration
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from loopotel_prom import configuration, pipeline, semconv
 from loopotel_prom.pipeline import Pipeline
 from loopotel_prom.rfc3339 import parse_time
 from loopotel_prom.testing import ManualClock, RecordingProcessor, SequentialIds
-from loopotel_prom.tracer import LoopTracer
+from loopotel_prom.tracer import LoopTracer, context
 
 
 @pytest.fixture
@@ -92,8 +92,9 @@ def _wrong_les(spans: list[dict]) -> Iterator[str]:
 
 @pytest.fixture(autouse=True)
 def _nothing_left_configured() -> Iterator[None]:
-    """Take down what a test has configured for the process."""
+    """Take down what a test has configured, and leave the runs it has entered."""
     yield
+    context._current.set(None)
     current = configuration._process.current
     if current is not None:
         current.close()

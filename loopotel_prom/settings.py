@@ -137,7 +137,12 @@ class Settings(Struct, frozen=True, kw_only=True):
             self.durability in _DURABILITIES,
             f"one of {', '.join(_DURABILITIES)}",
         )
-        _check("archive", self.archive, _is_text(self.archive), "a folder or None")
+        _check(
+            "archive",
+            self.archive,
+            _is_text(self.archive),
+            "None, or a folder without line ends or control characters in its name",
+        )
 
 
 def _check(name: str, value: object, good: bool, wanted: str) -> None:  # noqa: FBT001 - the verdict

@@ -5,6 +5,7 @@ A rotation, a compression or an append in the meantime neither hides a line nor
 shows it twice. What cannot be read is reported in its place, as a `BadLine`.
 """
 
+import errno
 import fcntl
 import io
 import os
@@ -123,7 +124,14 @@ def read_file(file: RegularFile) -> Iterator[Item]:
 
 
 def _open(path: str, _flags: int) -> int:
-    return os.open(path, _FLAGS)
+    try:
+        return os.open(path, _FLAGS)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise OSError(
+                errno.ELOOP, "a symbolic link, which is not followed"
+            ) from None
+        raise
 
 
 def _lines(file: RegularFile | BadLine) -> Iterator[Item]:

@@ -14,6 +14,7 @@ import typer
 from loopotel_prom.cli.archive import archive
 from loopotel_prom.cli.demo import demo
 from loopotel_prom.cli.serve import serve
+from loopotel_prom.cli.terminal import echo
 from loopotel_prom.cli.top import top
 from loopotel_prom.cli.validate import validate
 from loopotel_prom.errors import ConfigError, LoopotelError, MissingExtraError
@@ -76,5 +77,6 @@ def main() -> None:
 
 
 def _fail(message: str, code: int) -> None:
-    typer.echo(f"loopotel-prom: {message}", err=True)
+    # A path may hold anything, and so may what is said of it.
+    echo(f"loopotel-prom: {message}", err=True)
     sys.exit(code)

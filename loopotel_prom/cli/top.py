@@ -1,5 +1,6 @@
 """The command `loopotel-prom top`: the runs under way, in a terminal."""
 
+import json
 import shutil
 import sys
 import time
@@ -99,7 +100,8 @@ def _print(seen: Overview, state: TopState, name: str, *, as_json: bool) -> None
     if as_json:
         active = [*state.arranged(seen)]
         seen = msgspec.structs.replace(seen, active=active)
-        echo_safe(msgspec.json.encode(seen).decode())
+        # ASCII, so that no text in it can break the terminal or pipe.
+        echo_safe(json.dumps(msgspec.to_builtins(seen)))
     else:
         for line in lines(seen, state, name=escaped(name)):
             echo_safe(line)

@@ -126,6 +126,7 @@ class Endpoint:
 def _open_to_all(listener: Listener) -> str:
     return (
         f"cannot listen on {listener.address}: other machines can reach it and there"
-        " is no authentication; listen on 127.0.0.1, give a web_config with"
-        " basic_auth_users or client certificates, or set web_allow_unauthenticated"
+        " is no authentication; listen on 127.0.0.1, give a web configuration"
+        " (web_config, --web.config.file) with basic_auth_users or client certificates,"
+        " or allow it (web_allow_unauthenticated, --web.allow-unauthenticated)"
     )

@@ -764,3 +764,17 @@ def test_another_encoding_gets_plain_characters(loop, folder):
     assert (process.returncode, err) == (0, b"")
     assert b"0.80 |---" in out
     assert b"... 10 iterations left out; --all shows them" in out
+
+
+def test_a_path_that_controls_a_terminal_is_spelled_out(tmp_path):
+    """The error is one line, and obeys nobody."""
+    command = [sys.executable, "-m", "loopotel_prom.cli", "archive", "ls"]
+    ended = subprocess.run(
+        [*command, str(tmp_path / "q\x1b[31m\nX")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 1
+    assert "q\\x1b[31m\\nX: No such file or directory" in ended.stderr
+    assert ended.stderr.count("\n") == 1

@@ -21,7 +21,7 @@ from loopotel_prom.web.message import Request
 from loopotel_prom.web.pages import add_pages, figures
 from loopotel_prom.web.pages.chart import scale_of, spark
 from loopotel_prom.web.pages.frame import Frame
-from loopotel_prom.web.pages.markup import Html, element
+from loopotel_prom.web.pages.markup import Html, element, safe
 from loopotel_prom.web.pages.overview import overview_page
 from loopotel_prom.web.pages.run import run_page
 
@@ -406,3 +406,8 @@ def test_the_archive_has_a_page(archive):
 def test_figures_are_short_and_exact(spelled, expected):
     """At the edges of their rules."""
     assert spelled == expected
+
+
+def test_a_control_character_is_told_and_not_sent():
+    """HTML has no way to spell it, and a terminal would obey it."""
+    assert safe("a\x00b\x1b[31m\x9bc\td") == "a\ufffdb\ufffd[31m\ufffdc\td"

@@ -1,8 +1,10 @@
 """HTML that is escaped by construction: text becomes markup in one place only."""
 
+import re
 from html import escape
 from typing import TypeAlias
 
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _VOID = frozenset({"br", "circle", "line", "link", "meta", "path", "polygon"})
 
 
@@ -21,7 +23,12 @@ def safe(content: Content) -> str:
     """Escape text; leave markup as it is."""
     if content is None:
         return ""
-    return content if isinstance(content, Html) else escape(str(content))
+    return content if isinstance(content, Html) else _escaped(str(content))
+
+
+def _escaped(text: str) -> str:
+    # HTML has no way to spell a control character.
+    return escape(_CONTROL.sub("\N{REPLACEMENT CHARACTER}", text))
 
 
 def join(*contents: Content, between: str = "") -> Html:
@@ -43,7 +50,7 @@ def element(name: str, /, *contents: Content, **attributes: str | float | None) 
     for key, value in attributes.items():
         if value is not None:
             spelled = key.rstrip("_").replace("_", "-")
-            text = escape(str(value))
+            text = _escaped(str(value))
             parts.append(f'{spelled}="{text}"' if text else spelled)
     opening = " ".join(parts)
     if name in _VOID:

@@ -13,6 +13,7 @@ import typer
 
 from loopotel_prom.cli.archive import archive
 from loopotel_prom.cli.demo import demo
+from loopotel_prom.cli.export import export
 from loopotel_prom.cli.serve import serve
 from loopotel_prom.cli.terminal import echo
 from loopotel_prom.cli.top import top
@@ -58,6 +59,7 @@ app.command()(serve)
 app.command()(top)
 app.command()(validate)
 app.add_typer(archive)
+app.add_typer(export)
 
 
 def main() -> None:

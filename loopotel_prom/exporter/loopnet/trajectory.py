@@ -1,4 +1,4 @@
-"""LoopNet trajectories from LTF documents."""
+"""LoopNet trajectories from LTF documents, as the predecessor gives them."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any

@@ -1,0 +1,275 @@
+"""One ``ln/record-v1`` from one run."""
+
+import re
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+from math import fsum
+from typing import Any
+
+from loopotel_prom import semconv
+from loopotel_prom.errors import DocumentError
+from loopotel_prom.exporter.loopnet import inference
+from loopotel_prom.exporter.loopnet.bucket import bucketed
+from loopotel_prom.exporter.loopnet.options import RecordOptions
+from loopotel_prom.exporter.loopnet.run import Run
+from loopotel_prom.exporter.loopnet.schema import check
+from loopotel_prom.exporter.loopnet.score import observed_les, regressions
+from loopotel_prom.exporter.loopnet.step import Step
+from loopotel_prom.exporter.loopnet.terms import MIN_OBJECTIVE, PATTERNS, SCHEMA_VERSION
+from loopotel_prom.les import DEFAULT_GOAL_TARGET
+from loopotel_prom.plain import count, text
+from loopotel_prom.rfc3339 import parse_time
+
+_TRACE_ID = re.compile(r"ltf-([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})")
+_NO_NAME = re.compile(r"[^a-z0-9]+")
+_SIMULATED = ("loopbench/", "sim/", "replay/")
+_SHARE_OF_ALL, _SHARE_OF_TRAIN, _SHARE_UP_TO_VAL = 100, 80, 90
+_MAX_TAGS = 100
+# More than this is a fault of the writer, and its sum no number that JSON has.
+_MOST = {"goal_score": 1, "cost_usd": 1e12, "latency_seconds": 1e12, "tokens": 10**15}
+
+
+def record_of(run: Run, options: RecordOptions) -> dict[str, Any]:
+    """
+    Make the record of a run.
+
+    Raises:
+        DocumentError: It cannot become a valid one; the message says why.
+    """
+    if run.schema_version != semconv.SCHEMA_VERSION:
+        raise DocumentError(
+            f"its schema_version is {text(run.schema_version, limit=64)!r},"
+            f" not {semconv.SCHEMA_VERSION!r}"
+        )
+    uuid = _uuid(run.trace_id)
+    parse_time(run.ended_at)
+    _complete(run.steps, free=options.missing_cost == "zero")
+    facts = _Facts(run, options)
+    target = DEFAULT_GOAL_TARGET if run.goal_target is None else run.goal_target
+    reason = inference.termination_reason(run, goal_target=target, budget=facts.budget)
+    outcome = inference.outcome(run, reason, goal_target=target)
+    if reason == "human_stop":
+        run.steps[-1].is_human = True
+    modes = inference.failure_modes(
+        run.steps, outcome=outcome, reason=reason, goal_target=target
+    )
+    mode = None if outcome == "success" or not modes else modes[0]
+    trajectory = [step.as_record() for step in bucketed(run.steps)]
+    record: dict[str, Any] = {
+        "record_id": f"ln-{uuid}",
+        "schema_version": SCHEMA_VERSION,
+        "spec_pins": {name: semconv.SPEC_PINS[name] for name in ("lss", "les")},
+        "created_at": run.ended_at,
+        "source": options.source or _source(run.env_id),
+        "split": split_of(uuid),
+        "patterns": facts.patterns(),
+        "loop_name": _loop_name(run.loop_name),
+        "objective": facts.objective(),
+        "loop_spec": facts.loop_spec(),
+        "outcome": outcome,
+        "termination_reason": reason,
+        "failure_modes": list(modes) if modes else None,
+        "failure_mode": mode,
+        "trajectory": trajectory,
+        "les_observed": observed_les(
+            trajectory,
+            goal_target=target,
+            outcome=outcome,
+            failure_mode=mode,
+            is_partial=facts.is_within_budget and outcome != "success",
+        ),
+        "metadata": _known(facts.counts() | _sums(trajectory, target, run.steps)),
+    }
+    record = _known(record)
+    check(record)
+    return record
+
+
+def split_of(uuid: str) -> str:
+    """
+    Give the part of a corpus that a run belongs to: 80, 10 and 10 in a hundred.
+
+    By the first 8 bytes, as a big-endian number, of the SHA-256 of the uuid's
+    lower-case spelling: the same in every export, on every machine.
+    """
+    digest = sha256(uuid.encode()).digest()
+    share = int.from_bytes(digest[:8]) % _SHARE_OF_ALL
+    if share < _SHARE_OF_TRAIN:
+        return "train"
+    return "val" if share < _SHARE_UP_TO_VAL else "test"
+
+
+class _Facts:
+    """What the trace's metadata says, else the options, else the trace."""
+
+    def __init__(self, run: Run, options: RecordOptions) -> None:
+        self._run = run
+        self._options = options
+        self._said = run.metadata
+        self.budget = self._count(
+            "max_iterations_budget", options.max_iterations_budget
+        )
+        self._iterations = max(
+            len(run.steps), self._count("iteration_count", None) or 0
+        )
+        workers = self._count("worker_count", options.worker_count)
+        evaluators = self._count("evaluator_count", options.evaluator_count)
+        self._workers = run.worker_count if workers is None else workers
+        self._evaluators = run.evaluator_count if evaluators is None else evaluators
+
+    @property
+    def is_within_budget(self) -> bool:
+        """It took fewer iterations than it might have, as far as is known."""
+        return self.budget is not None and self._iterations < self.budget
+
+    def counts(self) -> dict[str, Any]:
+        """Give what the record's metadata counts."""
+        return {
+            "iteration_count": self._iterations,
+            "worker_count": self._workers or None,
+            "evaluator_count": self._evaluators or None,
+            "max_iterations_budget": self.budget,
+        }
+
+    def objective(self) -> str:
+        """
+        Say what the run was for.
+
+        Raises:
+            DocumentError: Nobody has said.
+        """
+        said = self._said.get("objective")
+        words = said.strip() if isinstance(said, str) else ""
+        words = words if len(words) >= MIN_OBJECTIVE else self._options.objective or ""
+        if not words:
+            raise DocumentError(
+                f"no objective: metadata.objective has none of {MIN_OBJECTIVE}"
+                " characters or more; --goal says it for all such runs"
+            )
+        return text(words)
+
+    def patterns(self) -> list[str]:
+        """
+        Say how the loop is built.
+
+        Raises:
+            DocumentError: The metadata names a pattern that there is not.
+        """
+        said = self._said.get("patterns")
+        named = [said] if isinstance(said, str) else said
+        if not isinstance(named, list) or not named:
+            return list(dict.fromkeys(self._options.patterns)) or inference.patterns(
+                self._run.steps,
+                worker_count=self._workers,
+                evaluator_count=self._evaluators,
+            )
+        for slug in named:
+            if slug not in PATTERNS:
+                raise DocumentError(
+                    f"metadata.patterns: {text(slug, limit=64)!r} is no pattern"
+                )
+        return list(dict.fromkeys(named))
+
+    def loop_spec(self) -> dict[str, Any] | None:
+        """Give the loop's specification, if there is one."""
+        said = self._said.get("loop_spec")
+        found = said if isinstance(said, Mapping) else self._options.loop_spec
+        return dict(found) if found else None
+
+    def _count(self, name: str, other: int | None) -> int | None:
+        """Read a count of at least 1."""
+        return count(self._said.get(name)) or other
+
+
+def _uuid(trace_id: str) -> str:
+    match = _TRACE_ID.fullmatch(trace_id)
+    if match is None:
+        raise DocumentError(f"its trace_id is none: {text(trace_id, limit=64)!r}")
+    return match[1]
+
+
+def _complete(steps: Sequence[Step], *, free: bool) -> None:
+    """
+    Fill in what may be filled in: a score that was not taken is the latest one.
+
+    Raises:
+        DocumentError: Something else that a record must have is unknown.
+    """
+    if not steps:
+        raise DocumentError("it has no iteration")
+    if all(step.goal_score is None for step in steps):
+        raise DocumentError("no iteration has a goal score")
+    latest = 0.0
+    for step in steps:
+        if step.goal_score is None:
+            step.goal_score = latest
+        latest = step.goal_score
+        if step.cost_usd is None:
+            if not free:
+                raise DocumentError(
+                    f"the cost of iteration {step.iteration} is not known;"
+                    " --missing-cost zero takes it for 0"
+                )
+            step.cost_usd = 0.0
+        if step.latency_seconds is None:
+            raise DocumentError(
+                f"the latency of iteration {step.iteration} is not known"
+            )
+        _possible(step)
+
+
+def _possible(step: Step) -> None:
+    """
+    Let a step pass whose values can be summed and scored.
+
+    Raises:
+        DocumentError: One is negative, or beyond what any loop takes.
+    """
+    for name, most in _MOST.items():
+        value = getattr(step, name) or 0
+        if not 0 <= value <= most:
+            raise DocumentError(
+                f"the {name} of iteration {step.iteration} is {value:g}, not from 0"
+                f" to {most:g}"
+            )
+
+
+def _loop_name(name: str) -> str:
+    """
+    Spell a name as LoopNet does: lower case, digits and single dashes.
+
+    Raises:
+        DocumentError: Nothing is left of it.
+    """
+    slug = _NO_NAME.sub("-", name.lower()).strip("-")
+    if not slug:
+        raise DocumentError(
+            f"its loop_name has no letter a-z: {text(name, limit=64)!r}"
+        )
+    if len(slug) < semconv.LOOP_NAME_MIN_LENGTH or not slug[0].isalpha():
+        slug = f"loop-{slug}"
+    return slug[: semconv.LOOP_NAME_MAX_LENGTH].rstrip("-")
+
+
+def _source(env_id: str) -> str:
+    """Tell LoopGym's simulations, by the name of the environment, from the rest."""
+    return "synthetic" if env_id.startswith(_SIMULATED) else "case_study"
+
+
+def _sums(
+    trajectory: list[dict[str, Any]], goal_target: float, steps: list[Step]
+) -> dict[str, Any]:
+    scores = [step["goal_score"] for step in trajectory]
+    tags = dict.fromkeys(code for step in steps for code in step.other_codes)
+    return {
+        "cost_total_usd": round(fsum(step["cost_usd"] for step in trajectory), 9),
+        "goal_target": goal_target,
+        "goal_final": scores[-1],
+        "regression_count": regressions(scores),
+        "tags": list(tags)[:_MAX_TAGS] or None,
+    }
+
+
+def _known(values: dict[str, Any]) -> dict[str, Any]:
+    """Leave out what is unknown: the format has no null."""
+    return {name: value for name, value in values.items() if value is not None}

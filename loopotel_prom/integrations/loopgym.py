@@ -322,11 +322,44 @@ class _Episode:
             "seed": seed,
             "objective": objective and " ".join(str(objective).split()),
             "record_id": self._record.get("record_id"),
+            **(self._recorded_facts() if self._record else self._specified_facts()),
         }
         return {key: value for key, value in facts.items() if value is not None}
 
+    def _recorded_facts(self) -> dict[str, Any]:
+        """What the record of a replay says of its loop, so that it stays said."""
+        record, counts = self._record, self._record.get("metadata")
+        counts = counts if isinstance(counts, Mapping) else {}
+        facts = {name: record.get(name) for name in ("patterns", "loop_spec")}
+        return facts | {name: counts.get(name) for name in _COUNTS}
+
+    def _specified_facts(self) -> dict[str, Any]:
+        spec = self._spec
+        if not spec:
+            return {}
+        return {
+            "loop_spec": spec,
+            "max_iterations_budget": self._max_iterations(),
+            "worker_count": len(list(_mappings(spec.get("workers")))) or None,
+            "evaluator_count": len(list(_mappings(spec.get("evaluators")))) or None,
+        }
+
+    def _max_iterations(self) -> int | None:
+        conditions = self._spec.get("termination_conditions")
+        if isinstance(conditions, Mapping):
+            for condition in _mappings(conditions.get("failure")):
+                if condition.get("type") == "max_iterations":
+                    return count(condition.get("value"))
+        return None
+
 
 _INNER = ("_sim", "_orch")
+_COUNTS = (
+    "iteration_count",
+    "max_iterations_budget",
+    "worker_count",
+    "evaluator_count",
+)
 
 
 def _mappings(value: object) -> Iterator[Mapping[str, Any]]:

@@ -215,23 +215,26 @@ def _complete(steps: Sequence[Step], *, free: bool) -> None:
             raise DocumentError(
                 f"the latency of iteration {step.iteration} is not known"
             )
-        _possible(step)
+        # Nested calls would double what all of this costs.
+        if not (
+            0 <= latest <= 1
+            and 0 <= step.cost_usd <= _MOST["cost_usd"]
+            and 0 <= step.latency_seconds <= _MOST["latency_seconds"]
+            and (step.tokens is None or step.tokens <= _MOST["tokens"])
+        ):
+            raise DocumentError(_impossible(step))
 
 
-def _possible(step: Step) -> None:
-    """
-    Let a step pass whose values can be summed and scored.
-
-    Raises:
-        DocumentError: One is negative, or beyond what any loop takes.
-    """
+def _impossible(step: Step) -> str:
+    """Name the value that is negative, or beyond what any loop takes."""
     for name, most in _MOST.items():
         value = getattr(step, name) or 0
         if not 0 <= value <= most:
-            raise DocumentError(
+            return (
                 f"the {name} of iteration {step.iteration} is {value:g}, not from 0"
                 f" to {most:g}"
             )
+    return f"iteration {step.iteration} has a value that cannot be"
 
 
 def _loop_name(name: str) -> str:

@@ -30,7 +30,6 @@ class Run(Struct, kw_only=True):
         trace_id: Whose run it is.
         loop_name: Its loop.
         env_id: Where it ran.
-        task_id: What it worked on.
         ended_at: RFC 3339.
         outcome: One of the format's four.
         reason: Why it ended, in the loop's own words.
@@ -46,7 +45,6 @@ class Run(Struct, kw_only=True):
     trace_id: str = ""
     loop_name: str = ""
     env_id: str = ""
-    task_id: str = ""
     ended_at: str = ""
     outcome: str = "unknown"
     reason: str = ""
@@ -96,7 +94,6 @@ class _Document(Struct, gc=False):
     trace_id: str = ""
     loop_name: str = ""
     env_id: str = ""
-    task_id: str = ""
     ended_at: str = ""
     outcome: str = "unknown"
     termination_reason: str = ""
@@ -124,8 +121,8 @@ def run_of_line(line: Line | LongLine) -> Run:
         else:
             tally = _Tally()
             tally.add(document.spans)
-            fields = {name: getattr(document, name) for name in _TEXTS}
-            return tally.end(fields | {"metadata": metadata})
+            texts = {name: getattr(document, name) for name in _TEXTS}
+            return tally.end(texts, metadata)
     return run_of(DocumentStream(line))
 
 
@@ -141,11 +138,14 @@ def run_of(trace: Mapping[str, Any] | DocumentStream) -> Run:
     if isinstance(trace, DocumentStream):
         for batch in trace.batches():
             tally.add(map(_lenient, batch))
-        return tally.end(trace.fields)
-    spans = trace.get("spans")
-    if isinstance(spans, list | tuple):
-        tally.add(map(_lenient, spans))
-    return tally.end(trace)
+        fields: Mapping[str, Any] = trace.fields
+    else:
+        fields = trace
+        spans = trace.get("spans")
+        if isinstance(spans, list | tuple):
+            tally.add(map(_lenient, spans))
+    texts = {name: _text(fields.get(name)) for name in _TEXTS}
+    return tally.end(texts, fields.get("metadata"))
 
 
 _TEXTS = (
@@ -153,7 +153,6 @@ _TEXTS = (
     "trace_id",
     "loop_name",
     "env_id",
-    "task_id",
     "ended_at",
     "outcome",
     "termination_reason",
@@ -186,13 +185,15 @@ class _Tally:
                 self._target = attributes.goal_target
                 self._has_error = attributes.error_type is not None
 
-    def end(self, fields: Mapping[str, Any]) -> Run:
+    def end(self, texts: Mapping[str, str], metadata: object) -> Run:
         """Give the run, with what stands beside the spans."""
-        texts = {name: _text(fields.get(name)) for name in _TEXTS}
-        metadata = fields.get("metadata")
         self._steps.sort(key=lambda step: step.iteration)
         return Run(
-            **{name: texts[name] for name in _TEXTS[:-2]},
+            schema_version=texts["schema_version"],
+            trace_id=texts["trace_id"],
+            loop_name=texts["loop_name"],
+            env_id=texts["env_id"],
+            ended_at=texts["ended_at"],
             outcome=texts["outcome"] or "unknown",
             reason=texts["termination_reason"],
             goal_target=self._latest_target if self._target is None else self._target,

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from math import fsum
+from operator import lt
 from typing import Any, Final
 
 from loopotel_prom.exporter.loopnet.terms import SAFETY_BYPASS
@@ -23,7 +24,7 @@ _PLACES = 4
 
 def regressions(scores: Sequence[float]) -> int:
     """Count the steps that scored lower than the one before."""
-    return sum(map(float.__lt__, map(float, scores[1:]), map(float, scores)))
+    return sum(map(lt, scores[1:], scores))
 
 
 def observed_les(

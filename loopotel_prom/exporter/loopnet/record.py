@@ -1,7 +1,7 @@
 """One ``ln/record-v1`` from one run."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from hashlib import sha256
 from math import fsum
 from typing import Any
@@ -10,14 +10,15 @@ from loopotel_prom import semconv
 from loopotel_prom.errors import DocumentError
 from loopotel_prom.exporter.loopnet import inference
 from loopotel_prom.exporter.loopnet.bucket import bucketed
+from loopotel_prom.exporter.loopnet.facts import Facts
 from loopotel_prom.exporter.loopnet.options import RecordOptions
 from loopotel_prom.exporter.loopnet.run import Run
 from loopotel_prom.exporter.loopnet.schema import check
 from loopotel_prom.exporter.loopnet.score import observed_les, regressions
 from loopotel_prom.exporter.loopnet.step import Step
-from loopotel_prom.exporter.loopnet.terms import MIN_OBJECTIVE, PATTERNS, SCHEMA_VERSION
+from loopotel_prom.exporter.loopnet.terms import SCHEMA_VERSION
 from loopotel_prom.les import DEFAULT_GOAL_TARGET
-from loopotel_prom.plain import count, text
+from loopotel_prom.plain import text
 from loopotel_prom.rfc3339 import parse_time
 
 _TRACE_ID = re.compile(r"ltf-([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})")
@@ -44,7 +45,28 @@ def record_of(run: Run, options: RecordOptions) -> dict[str, Any]:
     uuid = _uuid(run.trace_id)
     parse_time(run.ended_at)
     _complete(run.steps, free=options.missing_cost == "zero")
-    facts = _Facts(run, options)
+    facts = Facts(run, options)
+    record = _known(
+        {
+            "record_id": f"ln-{uuid}",
+            "schema_version": SCHEMA_VERSION,
+            "spec_pins": {name: semconv.SPEC_PINS[name] for name in ("lss", "les")},
+            "created_at": run.ended_at,
+            "source": options.source or _source(run.env_id),
+            "split": split_of(uuid),
+            "patterns": facts.patterns(),
+            "loop_name": _loop_name(run.loop_name),
+            "objective": facts.objective(),
+            "loop_spec": facts.loop_spec(),
+            **_course(run, facts),
+        }
+    )
+    check(record)
+    return record
+
+
+def _course(run: Run, facts: Facts) -> dict[str, Any]:
+    """Give what depends on what happened in the run."""
     target = DEFAULT_GOAL_TARGET if run.goal_target is None else run.goal_target
     reason = inference.termination_reason(run, goal_target=target, budget=facts.budget)
     outcome = inference.outcome(run, reason, goal_target=target)
@@ -55,34 +77,22 @@ def record_of(run: Run, options: RecordOptions) -> dict[str, Any]:
     )
     mode = None if outcome == "success" or not modes else modes[0]
     trajectory = [step.as_record() for step in bucketed(run.steps)]
-    record: dict[str, Any] = {
-        "record_id": f"ln-{uuid}",
-        "schema_version": SCHEMA_VERSION,
-        "spec_pins": {name: semconv.SPEC_PINS[name] for name in ("lss", "les")},
-        "created_at": run.ended_at,
-        "source": options.source or _source(run.env_id),
-        "split": split_of(uuid),
-        "patterns": facts.patterns(),
-        "loop_name": _loop_name(run.loop_name),
-        "objective": facts.objective(),
-        "loop_spec": facts.loop_spec(),
+    les = observed_les(
+        trajectory,
+        goal_target=target,
+        outcome=outcome,
+        failure_mode=mode,
+        is_partial=facts.is_within_budget and outcome != "success",
+    )
+    return {
         "outcome": outcome,
         "termination_reason": reason,
         "failure_modes": list(modes) if modes else None,
         "failure_mode": mode,
         "trajectory": trajectory,
-        "les_observed": observed_les(
-            trajectory,
-            goal_target=target,
-            outcome=outcome,
-            failure_mode=mode,
-            is_partial=facts.is_within_budget and outcome != "success",
-        ),
+        "les_observed": les,
         "metadata": _known(facts.counts() | _sums(trajectory, target, run.steps)),
     }
-    record = _known(record)
-    check(record)
-    return record
 
 
 def split_of(uuid: str) -> str:
@@ -97,88 +107,6 @@ def split_of(uuid: str) -> str:
     if share < _SHARE_OF_TRAIN:
         return "train"
     return "val" if share < _SHARE_UP_TO_VAL else "test"
-
-
-class _Facts:
-    """What the trace's metadata says, else the options, else the trace."""
-
-    def __init__(self, run: Run, options: RecordOptions) -> None:
-        self._run = run
-        self._options = options
-        self._said = run.metadata
-        self.budget = self._count(
-            "max_iterations_budget", options.max_iterations_budget
-        )
-        self._iterations = max(
-            len(run.steps), self._count("iteration_count", None) or 0
-        )
-        workers = self._count("worker_count", options.worker_count)
-        evaluators = self._count("evaluator_count", options.evaluator_count)
-        self._workers = run.worker_count if workers is None else workers
-        self._evaluators = run.evaluator_count if evaluators is None else evaluators
-
-    @property
-    def is_within_budget(self) -> bool:
-        """It took fewer iterations than it might have, as far as is known."""
-        return self.budget is not None and self._iterations < self.budget
-
-    def counts(self) -> dict[str, Any]:
-        """Give what the record's metadata counts."""
-        return {
-            "iteration_count": self._iterations,
-            "worker_count": self._workers or None,
-            "evaluator_count": self._evaluators or None,
-            "max_iterations_budget": self.budget,
-        }
-
-    def objective(self) -> str:
-        """
-        Say what the run was for.
-
-        Raises:
-            DocumentError: Nobody has said.
-        """
-        said = self._said.get("objective")
-        words = said.strip() if isinstance(said, str) else ""
-        words = words if len(words) >= MIN_OBJECTIVE else self._options.objective or ""
-        if not words:
-            raise DocumentError(
-                f"no objective: metadata.objective has none of {MIN_OBJECTIVE}"
-                " characters or more; --goal says it for all such runs"
-            )
-        return text(words)
-
-    def patterns(self) -> list[str]:
-        """
-        Say how the loop is built.
-
-        Raises:
-            DocumentError: The metadata names a pattern that there is not.
-        """
-        said = self._said.get("patterns")
-        named = [said] if isinstance(said, str) else said
-        if not isinstance(named, list) or not named:
-            return list(dict.fromkeys(self._options.patterns)) or inference.patterns(
-                self._run.steps,
-                worker_count=self._workers,
-                evaluator_count=self._evaluators,
-            )
-        for slug in named:
-            if slug not in PATTERNS:
-                raise DocumentError(
-                    f"metadata.patterns: {text(slug, limit=64)!r} is no pattern"
-                )
-        return list(dict.fromkeys(named))
-
-    def loop_spec(self) -> dict[str, Any] | None:
-        """Give the loop's specification, if there is one."""
-        said = self._said.get("loop_spec")
-        found = said if isinstance(said, Mapping) else self._options.loop_spec
-        return dict(found) if found else None
-
-    def _count(self, name: str, other: int | None) -> int | None:
-        """Read a count of at least 1."""
-        return count(self._said.get(name)) or other
 
 
 def _uuid(trace_id: str) -> str:
@@ -227,14 +155,14 @@ def _complete(steps: Sequence[Step], *, free: bool) -> None:
 
 def _impossible(step: Step) -> str:
     """Name the value that is negative, or beyond what any loop takes."""
-    for name, most in _MOST.items():
-        value = getattr(step, name) or 0
-        if not 0 <= value <= most:
-            return (
-                f"the {name} of iteration {step.iteration} is {value:g}, not from 0"
-                f" to {most:g}"
-            )
-    return f"iteration {step.iteration} has a value that cannot be"
+    name, value, most = next(
+        (name, value, most)
+        for name, most in _MOST.items()
+        if not 0 <= (value := getattr(step, name) or 0) <= most
+    )
+    return (
+        f"the {name} of iteration {step.iteration} is {value:g}, not from 0 to {most:g}"
+    )
 
 
 def _loop_name(name: str) -> str:

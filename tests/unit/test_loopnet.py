@@ -431,6 +431,29 @@ def test_what_cannot_be_a_record_is_rejected(change: Change, reason: str) -> Non
         assert reason in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "change",
+    (
+        _set("metadata", [1]),
+        _set("metadata", {"patterns": {"a": 1}, "max_iterations_budget": "5"}),
+        _set("metadata", {"loop_spec": {"a": "\ud800", "b": 10**30}}),
+        _set("outcome", 5),
+        _set("termination_reason", None),
+        _attribute("loop.iteration", 2**70),
+        _attribute("loop.worker.id", {"a": 1}),
+        lambda document: document["spans"].extend((1, None)),
+        lambda document: document["spans"][1].update(events=[1, {"name": 5}]),
+    ),
+)
+def test_a_value_of_another_type_counts_as_not_said(change: Change) -> None:
+    """What is left makes a record."""
+    document = _simple([0.5])
+    change(document)
+    line = Line("t.jsonl", 1, 0, json.dumps(document).encode())
+    record = json.loads(ltf.encode(record_from_line(line, OPTIONS)))
+    assert list(VALIDATOR.iter_errors(record)) == []
+
+
 def test_a_run_without_an_objective_is_rejected() -> None:
     """None is made up for it."""
     with pytest.raises(DocumentError, match="no objective"):

@@ -73,8 +73,9 @@ def failure_modes(
     steps: Sequence[Step], *, outcome: str, reason: str, goal_target: float
 ) -> tuple[str, ...]:
     """List how it failed, the mode that counts most first; none for a success."""
-    recorded = Counter(code for step in steps for code in step.failure_codes)
-    if recorded:
+    codes = [code for step in steps for code in step.failure_codes]
+    if codes:
+        recorded = Counter(codes)
         # The sort is stable: of two as frequent the one that came first.
         return tuple(sorted(recorded, key=lambda code: _rank(code, recorded[code])))
     if outcome == "success":

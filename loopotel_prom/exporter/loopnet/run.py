@@ -164,19 +164,19 @@ class _Tally:
 
     def __init__(self) -> None:
         self._steps: list[Step] = []
-        self._workers: set[str] = set()
-        self._evaluators: set[str] = set()
+        self._workers: set[str | None] = set()
+        self._evaluators: set[str | None] = set()
         self._target: float | None = None
         self._latest_target: float | None = None
         self._has_error = False
 
     def add(self, spans: Iterable[_Span]) -> None:
+        workers, evaluators = self._workers, self._evaluators
         for span in spans:
             attributes = span.attributes
-            if attributes.worker_id is not None:
-                self._workers.add(attributes.worker_id)
-            if attributes.evaluator_id is not None:
-                self._evaluators.add(attributes.evaluator_id)
+            # None among them is taken off at the end: cheaper than asking each.
+            workers.add(attributes.worker_id)
+            evaluators.add(attributes.evaluator_id)
             if span.kind == "iteration":
                 self._steps.append(_step(span, len(self._steps) + 1))
                 if attributes.goal_target is not None:
@@ -199,8 +199,8 @@ class _Tally:
             goal_target=self._latest_target if self._target is None else self._target,
             has_error=self._has_error,
             steps=self._steps,
-            worker_count=len(self._workers),
-            evaluator_count=len(self._evaluators),
+            worker_count=len(self._workers - {None}),
+            evaluator_count=len(self._evaluators - {None}),
             metadata=metadata if isinstance(metadata, Mapping) else {},
         )
 

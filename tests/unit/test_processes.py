@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from loopotel_prom import ltf
+from loopotel_prom.archive.reader import read_items
 from loopotel_prom.archive.recovery import recover
 from loopotel_prom.validate import validate_trace
 
@@ -84,8 +85,8 @@ def archived(tmp_path):
     def read(name: str = "traces") -> list[ltf.Document]:
         # A child that ends at once may leave a run that ended in its journal.
         recover(tmp_path / name)
-        lines = (tmp_path / name / "traces.jsonl").read_bytes().splitlines()
-        documents = [ltf.decode(line) for line in lines]
+        # Of a file that is full by then, there is a rotated one too.
+        documents = [ltf.decode(item.data) for item in read_items(tmp_path / name)]
         assert all(validate_trace(document) == (True, []) for document in documents)
         assert len({d["trace_id"] for d in documents}) == len(documents)
         return documents

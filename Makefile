@@ -1,5 +1,5 @@
 # `make` alone lists the targets. Everything lives in .venv; nothing is
-# installed outside it but Debian's prometheus package, by `make test`.
+# installed outside it but the Debian packages listed below, by `make test`.
 
 .NOTPARALLEL:
 .PHONY: help demo test test-faults lint format bench specs build clean prometheus FORCE
@@ -21,7 +21,7 @@ test: .venv/.test prometheus ## run the whole test suite; ARGS="-k archive"
 	@.venv/bin/pytest $(ARGS)
 
 test-faults: export LOOPOTEL_FAULTS = full
-test-faults: .venv/.test ## kill, damage and fill the archive, as often as promised (half an hour); ARGS="-k kill"
+test-faults: .venv/.test prometheus ## kill, damage and fill the archive, as often as promised (half an hour); ARGS="-k kill"
 	@echo "==> $(strip pytest tests/faults $(ARGS))"
 	@.venv/bin/pytest tests/faults --timeout=3600 $(ARGS)
 
@@ -88,16 +88,18 @@ usable := $(shell [ "$$(cat .venv/.made 2>/dev/null)" = '$(CURDIR)' ] \
 # Debian's packages also start services on :9090 and :9091, on machines with an init.
 apt = apt-get -qq -o DPkg::Lock::Timeout=120
 servers = prometheus prometheus-pushgateway chromium strace faketime
+# Its mkfs is not on everyone's PATH.
+packages = $(servers) e2fsprogs
 
 prometheus:
 	@missing=; for each in $(servers); do command -v $$each >/dev/null || missing=1; done; \
 	[ "$$missing" ] || exit 0; \
 	root=; [ "$$(id -u)" = 0 ] || root='sudo -n'; \
 	if ! command -v apt-get >/dev/null || ! $$root true 2>/dev/null; then \
-		echo "the tests need real servers, a browser and strace on PATH: apt-get install --no-install-recommends $(servers), or any releases (Prometheus >= 2.42)" >&2; \
+		echo "the tests need real servers, a browser and strace on PATH: apt-get install --no-install-recommends $(packages), or any releases (Prometheus >= 2.42)" >&2; \
 		exit 1; \
 	fi; \
 	echo "==> installing Debian's $(servers)"; \
 	out=$$($$root $(apt) update 2>&1; \
-		$$root env DEBIAN_FRONTEND=noninteractive $(apt) install -y --no-install-recommends $(servers) 2>&1) \
+		$$root env DEBIAN_FRONTEND=noninteractive $(apt) install -y --no-install-recommends $(packages) 2>&1) \
 	|| { echo "$$out" >&2; exit 1; }

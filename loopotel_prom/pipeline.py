@@ -56,7 +56,7 @@ class Keeper(Protocol):
 
     def spans(self, trace_id: str) -> Iterable[ChildSpan]:
         """
-        Give the spans of a run, the run's own aside, in the order of their ends.
+        Give the spans of a run, the run's own aside, in any order.
 
         Raises:
             OSError: They cannot be had now.

@@ -1,12 +1,11 @@
-"""The claim on dead processes' journals: who may recover them, and which they are."""
+"""The claim on dead processes' journals: who may recover them."""
 
 import contextlib
 import errno
 import fcntl
 import os
-import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
 
@@ -15,7 +14,6 @@ from loopotel_prom.archive.record import decode
 from loopotel_prom.archive.segment import lines_of
 from loopotel_prom.errors import DocumentError
 
-_SEGMENT = re.compile(r"(?P<journal>.+)\.(?P<number>\d{1,9})\.jsonl", re.ASCII)
 _FLAGS = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -44,22 +42,8 @@ def claimed(folder: Path) -> Iterator[bool]:
         os.close(lock)
 
 
-def journals(folder: Path) -> list[list[Path]]:
-    """List the journals, each the list of its segments in order."""
-    journals: dict[str, list[tuple[int, Path]]] = {}
-    for path in layout.segments(folder):
-        match = _SEGMENT.fullmatch(path.name)
-        name, number = (
-            (match["journal"], int(match["number"])) if match else (path.name, 0)
-        )
-        journals.setdefault(name, []).append((number, path))
-    return [
-        [path for _, path in sorted(parts)] for _, parts in sorted(journals.items())
-    ]
-
-
 @contextlib.contextmanager
-def taken(paths: list[Path]) -> Iterator[list[tuple[Path, int]] | None]:
+def taken(paths: Sequence[Path]) -> Iterator[list[tuple[Path, int]] | None]:
     """Open and lock the segments of a journal; None if its owner lives."""
     files: list[tuple[Path, int]] = []
     try:
@@ -77,7 +61,7 @@ def taken(paths: list[Path]) -> Iterator[list[tuple[Path, int]] | None]:
             os.close(file)
 
 
-def size_bytes(journals: list[list[Path]]) -> int:
+def size_bytes(journals: Iterable[Iterable[Path]]) -> int:
     """Give what there is to be read; a living process may remove some of it."""
     total = 0
     for path in chain.from_iterable(journals):

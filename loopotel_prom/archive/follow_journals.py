@@ -1,6 +1,5 @@
 """Following journals: what living processes append, and what dead ones left."""
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,8 +12,6 @@ from loopotel_prom.archive.record import Record, decode
 from loopotel_prom.archive.salvage import whole_records
 from loopotel_prom.archive.tail import Tail
 from loopotel_prom.errors import DocumentError
-
-_SEGMENT = re.compile(r"(.+)\.([0-9]{1,9})\.jsonl")
 
 
 class JournalFollower:
@@ -56,7 +53,7 @@ class JournalFollower:
 
     def journals(self) -> int:
         """Count the journals."""
-        return len({place_of(name)[0] for name in self._tails})
+        return len({layout.place_of(name)[0] for name in self._tails})
 
     def is_some_dead(self) -> bool:
         """Tell whether the owner of a journal that was read is gone; cheap."""
@@ -148,11 +145,5 @@ class JournalFollower:
                 yield from whole_records(line.data)
 
 
-def place_of(name: str) -> tuple[str, int]:
-    """Give a segment's journal and number: so it is sorted before it is read."""
-    match = _SEGMENT.fullmatch(name)
-    return (match[1], int(match[2])) if match else (name, 0)
-
-
 def _in_order(item: tuple[str, Tail]) -> tuple[str, int]:
-    return place_of(item[0])
+    return layout.place_of(item[0])

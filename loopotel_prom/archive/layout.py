@@ -6,6 +6,7 @@ whatever the clock says.
 """
 
 import os
+import re
 import secrets
 import time
 from collections.abc import Iterator
@@ -26,6 +27,7 @@ ROTATE_SECONDS = 86_400.0
 # A longer document has a file of its own, and is not held to be read.
 LONG_BYTES = 16 * 1024**2
 
+_SEGMENT = re.compile(r"(.+)\.([0-9]{1,9})\.jsonl")
 _ENDINGS = (".jsonl", ".jsonl.zst", ".jsonl.gz")
 
 
@@ -81,6 +83,29 @@ def segment_names(folder: Path) -> list[str]:
         OSError: The folder cannot be read.
     """
     return [name for name in _names(folder / JOURNAL) if name.endswith(".jsonl")]
+
+
+def place_of(name: str) -> tuple[str, int]:
+    """Give a segment's journal and number; 0 for a name that is not one of ours."""
+    match = _SEGMENT.fullmatch(name)
+    return (match[1], int(match[2])) if match else (name, 0)
+
+
+def journals(folder: Path) -> list[tuple[str, tuple[Path, ...]]]:
+    """
+    List the journals by name, the oldest first, each with its segments in order.
+
+    Raises:
+        OSError: The folder cannot be read.
+    """
+    found: dict[str, list[tuple[int, Path]]] = {}
+    for path in segments(folder):
+        name, number = place_of(path.name)
+        found.setdefault(name, []).append((number, path))
+    return [
+        (name, tuple(path for _, path in sorted(parts)))
+        for name, parts in sorted(found.items())
+    ]
 
 
 def leftovers(folder: Path) -> list[Path]:

@@ -1,14 +1,12 @@
 """The runs that stand in journals: under way, or ended and not yet sealed."""
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from loopotel_prom.archive import owner, record
+from loopotel_prom.archive import layout, owner, record
 from loopotel_prom.archive.files import RegularFile, is_locked, read_file
-from loopotel_prom.archive.layout import segments
 from loopotel_prom.archive.lines import BadLine, Item, Line
 from loopotel_prom.archive.reader import Seen
 from loopotel_prom.archive.record import Header, Record
@@ -16,7 +14,6 @@ from loopotel_prom.errors import ArchiveError, DocumentError
 from loopotel_prom.span import IterationSpan, RunSpan, Span
 
 _HEADER = b'{"journal"'
-_SEGMENT = re.compile(r"(.+)\.([0-9]{1,9})\.jsonl")
 
 
 @dataclass(slots=True)
@@ -188,21 +185,12 @@ def journals(folder: Path) -> list[Journal]:
     Raises:
         ArchiveError: The folder cannot be read.
     """
-    found: dict[str, list[tuple[int, Path]]] = {}
     try:
-        paths = segments(folder)
+        return [Journal(name, parts) for name, parts in layout.journals(folder)]
     except OSError as error:
         reason = error.strerror or str(error)
         hint = "read it as a user who may"
         raise ArchiveError(reason, path=str(folder), hint=hint) from error
-    for path in paths:
-        match = _SEGMENT.fullmatch(path.name)
-        name, number = (match[1], int(match[2])) if match else (path.name, 0)
-        found.setdefault(name, []).append((number, path))
-    return [
-        Journal(name, tuple(path for _, path in sorted(parts)))
-        for name, parts in sorted(found.items())
-    ]
 
 
 def read_open_runs(folder: Path, *, prefix: str = "") -> Iterator[OpenRun | BadLine]:

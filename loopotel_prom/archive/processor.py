@@ -13,8 +13,8 @@ from loopotel_prom import ltf
 from loopotel_prom.archive import layout
 from loopotel_prom.archive.compress import compress
 from loopotel_prom.archive.journal import SEGMENT_BYTES
-from loopotel_prom.archive.lookup import sealed_spans
 from loopotel_prom.archive.pending import Pending, Run
+from loopotel_prom.archive.reader import spans_of
 from loopotel_prom.archive.record import encode_span
 from loopotel_prom.archive.recovery import has_dead_journals, recover
 from loopotel_prom.archive.reserve import Reserve
@@ -150,7 +150,9 @@ class ArchiveProcessor:
 
     def spans(self, trace_id: str) -> Iterable[ChildSpan]:
         """
-        Give the spans of a run of this process, in the order of their ends.
+        Give the spans of a run of this process.
+
+        Of one that is sealed in the order of its document, else of their ends.
 
         Raises:
             ArchiveError: The archive cannot be read.
@@ -160,7 +162,7 @@ class ArchiveProcessor:
             return (
                 [*run.spans] if run.spans is not None else self._spool.spans(trace_id)
             )
-        return sealed_spans(self._folder, trace_id)
+        return spans_of(self._folder, trace_id)
 
     def unwritten(self) -> int:
         """Give the number of runs that ended and are not sealed yet."""

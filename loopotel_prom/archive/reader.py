@@ -17,7 +17,7 @@ from typing import Any
 
 from loopotel_prom.archive.document import DocumentStream, Head, read_head
 from loopotel_prom.archive.files import Advance, read_folder
-from loopotel_prom.archive.layout import LONG_BYTES
+from loopotel_prom.archive.layout import COMPRESSED, LONG_BYTES
 from loopotel_prom.archive.lines import (
     MAX_LINE_BYTES,
     BadLine,
@@ -144,19 +144,21 @@ def matches(*paths: Path, trace_id: str) -> Iterator[Entry]:
             yield entry
 
 
-def newest_heads(folder: Path) -> Iterator[Head]:
+def newest_entries(folder: Path) -> Iterator[Entry]:
     """
-    Yield what each document says of its run, copies too, the newest file first.
+    Yield the documents that were sealed last, those not compressed yet; copies too.
 
-    Damage is passed over.
+    The newest file first. Damage is passed over.
 
     Raises:
         ArchiveError: As `read_archive`.
     """
     for item in read_items(folder, newest_first=True):
+        if item.file.endswith(COMPRESSED):
+            return
         entry = entry_of(item)
         if isinstance(entry, Entry):
-            yield entry.head
+            yield entry
 
 
 def spans_of(folder: Path, trace_id: str) -> Iterator[ChildSpan]:

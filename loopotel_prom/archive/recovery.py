@@ -19,7 +19,7 @@ from loopotel_prom import ltf
 from loopotel_prom.archive import claim, layout
 from loopotel_prom.archive.failpoint import reach
 from loopotel_prom.archive.folders import sync_folder
-from loopotel_prom.archive.lookup import newest_entries
+from loopotel_prom.archive.reader import newest_entries
 from loopotel_prom.archive.record import SPAN_ID, Record, decode, decode_again
 from loopotel_prom.archive.salvage import Quarantine, is_torn, whole_records
 from loopotel_prom.archive.sealed import SealedFile
@@ -106,7 +106,7 @@ def recover(folder: Path, *, progress: Progress | None = None) -> Recovery:
 
 
 def _recover_all(folder: Path, result: Recovery, progress: Progress | None) -> None:
-    journals = claim.journals(folder)
+    journals = [parts for _, parts in layout.journals(folder)]
     total, read = claim.size_bytes(journals), 0
     for parts in journals:
         with claim.taken(parts) as files:

@@ -5,8 +5,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from loopotel_prom.archive.follow import Position
-from loopotel_prom.archive.follow_journals import place_of
-from loopotel_prom.archive.layout import JOURNAL
+from loopotel_prom.archive.layout import JOURNAL, place_of
 from loopotel_prom.archive.ledger import Ledger, Sink
 from loopotel_prom.archive.lines import Line
 from loopotel_prom.archive.record import Record, decode

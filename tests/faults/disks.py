@@ -296,7 +296,7 @@ def injected(*faults: str, log: str | os.PathLike[str] = os.devnull) -> list[str
     """Give the command that lets a child's system calls fail."""
     strace = shutil.which("strace")
     if strace is None:
-        pytest.skip("strace is not installed")
+        pytest.fail("no `strace` on PATH: run `make test`", pytrace=False)
     command = [strace, "-f", "--seccomp-bpf", "-qq", "-o", str(log)]
     for fault in faults:
         command += ["-e", f"inject={fault}"]

@@ -65,7 +65,7 @@ def disk(mount: Mount, tmp_path: Path) -> Callable[[str], Path]:
         os.truncate(image, 8 * 1024**2)
         mkfs = shutil.which("mkfs.ext4", path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
         if mkfs is None:
-            pytest.skip("mkfs.ext4 is not installed")
+            pytest.fail("no mkfs.ext4 (Debian: e2fsprogs)", pytrace=False)
         subprocess.run([mkfs, "-q", "-m", "0", str(image)], check=True)
         return mount("-o", "loop", str(image))
 
@@ -434,7 +434,7 @@ def _fake_clock() -> str:
     places = Path("/usr/lib").glob(f"*/faketime/{_FAKE_CLOCK}")
     found = next(places, None)
     if found is None:
-        pytest.skip("libfaketime is not installed")
+        pytest.fail("no libfaketime (Debian: faketime)", pytrace=False)
     return str(found)
 
 

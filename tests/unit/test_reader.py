@@ -23,7 +23,7 @@ from loopotel_prom.archive.reader import (
     entry_of,
     full_prefix,
     matches,
-    newest_heads,
+    newest_entries,
     read_archive,
     spans_of,
 )
@@ -266,12 +266,11 @@ def test_runs_are_found_by_the_beginning_of_their_id(write, tmp_path):
     assert found.line.file.endswith(SEALED)
 
 
-def test_heads_come_from_the_newest_file_first(write, tmp_path):
+def test_what_was_sealed_last_comes_first(write, tmp_path):
     """Copies too, and damage is passed over."""
     write(SEALED, 2, b"{", 1)
     write("traces-20260101T000000Z-aa.jsonl", 1)
-    ids = [int((head.trace_id or "")[4:12], 16) for head in newest_heads(tmp_path)]
-    assert ids == [2, 1, 1]
+    assert numbers(newest_entries(tmp_path)) == [2, 1, 1]
 
 
 def test_the_spans_of_a_run_come_from_its_document(write, tmp_path):

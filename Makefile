@@ -60,9 +60,9 @@ clean: ## remove .venv, dist/ and all caches
 # ---- set-up -----------------------------------------------------------------
 
 .venv/.demo: set = -e '.[loopgym]'
-.venv/.test: set = -e '.[loopgym,otlp]' --group test --group peer
+.venv/.test: set = -e '.[dask,loopgym,object-store,otlp,parquet,redact,remote-write,web]' --group test --group system --group peer
 .venv/.lint: set = -e '.[loopgym,otlp]' --group lint
-.venv/.bench: set = -e '.[otlp]' --group peer
+.venv/.bench: set = -e '.[dask,otlp]' --group peer
 .venv/.build: set = --group build
 
 # While .installing exists the packages may be half there; see `usable`.
@@ -87,7 +87,7 @@ usable := $(shell [ "$$(cat .venv/.made 2>/dev/null)" = '$(CURDIR)' ] \
 
 # Debian's packages also start services on :9090 and :9091, on machines with an init.
 apt = apt-get -qq -o DPkg::Lock::Timeout=120
-servers = prometheus prometheus-pushgateway chromium strace faketime
+servers = prometheus prometheus-alertmanager prometheus-pushgateway victoria-metrics chromium strace faketime
 # Its mkfs is not on everyone's PATH.
 packages = $(servers) e2fsprogs
 

@@ -28,7 +28,7 @@ LAYERS = {
     ),
     "run time": ("health", "pipeline", "testing", "tracer"),
     "sinks": ("archive", "metrics", "otlp"),
-    "jobs": ("board", "exporter", "runs", "sidecar", "validate"),
+    "jobs": ("board", "exporter", "replay", "runs", "sidecar", "validate"),
     "faces": (
         "cli",
         "configuration",
@@ -50,6 +50,7 @@ SIDEWAYS = {
     "pipeline": {"health"},
     "tracer": {"health", "pipeline"},
     "board": {"runs"},
+    "exporter": {"replay"},
     "runs": {"validate"},
     "web": {"exposed"},
     "handle": {"settings", "web"},

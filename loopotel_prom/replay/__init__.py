@@ -1,0 +1,11 @@
+"""
+The replay: the metrics that the runs of an archive had, at their own times.
+
+Documents become events in the order of their times, a metrics processor with a
+virtual clock takes these, and what a scrape would have shown comes out as points
+(`specs/backfill.md`).
+"""
+
+from loopotel_prom.replay.points import STALE, Instant, Series, is_stale
+
+__all__ = ["STALE", "Instant", "Series", "is_stale"]

@@ -88,11 +88,12 @@ usable := $(shell [ "$$(cat .venv/.made 2>/dev/null)" = '$(CURDIR)' ] \
 # Debian's packages also start services on :9090 and :9091, on machines with an init.
 apt = apt-get -qq -o DPkg::Lock::Timeout=120
 servers = prometheus prometheus-alertmanager prometheus-pushgateway victoria-metrics chromium strace faketime
-# Its mkfs is not on everyone's PATH.
-packages = $(servers) e2fsprogs
+# mkfs is not on everyone's PATH; of systemd the tests run systemd-analyze.
+commands = $(servers) systemd-analyze
+packages = $(servers) e2fsprogs systemd
 
 prometheus:
-	@missing=; for each in $(servers); do command -v $$each >/dev/null || missing=1; done; \
+	@missing=; for each in $(commands); do command -v $$each >/dev/null || missing=1; done; \
 	[ "$$missing" ] || exit 0; \
 	root=; [ "$$(id -u)" = 0 ] || root='sudo -n'; \
 	if ! command -v apt-get >/dev/null || ! $$root true 2>/dev/null; then \

@@ -30,7 +30,7 @@ _TAKEN_LABELS = frozenset(
     )
 )
 # Where the endpoint has something else.
-_OWN_PATHS = ("/-/", "/runs/", "/traces/")
+_OWN_PATHS = ("/-/", "/runbooks/", "/runs/", "/traces/")
 _DURABILITIES = ("none", "process", "run", "power")
 _YES = ("1", "true", "yes", "on")
 _NO = ("", "0", "false", "no", "off")

@@ -3,11 +3,12 @@
 from pathlib import Path
 
 from loopotel_prom.board import BoardProcessor
+from loopotel_prom.provision.shipped import shipped
 from loopotel_prom.web.application import Application
 from loopotel_prom.web.landing import LandingView, healthy
 from loopotel_prom.web.metrics_view import MetricsView
 from loopotel_prom.web.page import MetricsPage
-from loopotel_prom.web.pages import add_pages
+from loopotel_prom.web.pages import add_pages, add_runbooks
 from loopotel_prom.web.scrapes import Scrapes
 
 TELEMETRY_PATH = "/metrics"
@@ -39,6 +40,7 @@ def build_site(
     site.add("/", LandingView(telemetry_path))
     site.add("/-/healthy", healthy)
     site.add("/-/ready", healthy)
+    add_runbooks(site, shipped("deploy") / "runbooks", telemetry_path=telemetry_path)
     if board is not None:
         add_pages(site, board, archive=archive, telemetry_path=telemetry_path)
     site.add(telemetry_path, MetricsView(page, scrapes, max_requests))

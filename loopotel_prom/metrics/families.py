@@ -11,7 +11,8 @@ from loopotel_prom.metrics.state import LoopState, RunState
 
 _PLACES = 4
 
-Value = float | HistogramValue
+# A histogram as it grows, not yet copied.
+Reading = float | Histogram
 
 
 def loop_families(loops: list[LoopState], *, run_info: bool) -> Iterator[Family]:
@@ -24,6 +25,30 @@ def loop_families(loops: list[LoopState], *, run_info: bool) -> Iterator[Family]
     """
     yield from _slot_families(loops, run_info=run_info)
     yield from _of_loops(loops)
+
+
+def readings(loop: LoopState) -> Iterator[tuple[Metric, tuple[str, ...], Reading]]:
+    """
+    Give what a scrape would see of one loop, flat: metric, label values, value.
+
+    For one who looks at few loops, and often: a tenth of the cost of families.
+    Without exemplars and `loop_run_info`.
+    """
+    own = loop.labels
+    for index, run in enumerate(loop.slots):
+        if run is not None:
+            labels = (*own, str(index))
+            for metric, read_run in _OF_RUN:
+                if (value := read_run(run)) is not None:
+                    yield metric, labels, value
+    for metric, read_loop in _OF_LOOP:
+        if (value := read_loop(loop)) is not None:
+            yield metric, own, value
+    for metric, children in _CHILDREN_OF_LOOP:
+        for name, reading in children(loop):
+            yield metric, (*own, name), reading
+    for metric, histogram in _HISTOGRAMS_OF_LOOP:
+        yield metric, own, histogram(loop)
 
 
 def _slot_families(loops: Iterable[LoopState], *, run_info: bool) -> Iterator[Family]:
@@ -130,7 +155,7 @@ _OF_LOOP: tuple[tuple[Metric, Callable[[LoopState], float | None]], ...] = (
 )
 
 _CHILDREN_OF_LOOP: tuple[
-    tuple[Metric, Callable[[LoopState], Iterable[tuple[str, Value]]]], ...
+    tuple[Metric, Callable[[LoopState], Iterable[tuple[str, Reading]]]], ...
 ] = (
     (catalogue.RUNS_FINISHED_TOTAL, lambda loop: loop.finished.items()),
     (catalogue.RUN_TERMINATIONS_TOTAL, lambda loop: loop.terminations.items()),
@@ -145,12 +170,12 @@ _CHILDREN_OF_LOOP: tuple[
     ),
     (
         catalogue.WORKER_DURATION,
-        lambda loop: [(n, calls.observed.value()) for n, calls in loop.workers.items()],
+        lambda loop: [(name, calls.observed) for name, calls in loop.workers.items()],
     ),
     (
         catalogue.EVALUATOR_SCORE,
         lambda loop: [
-            (n, calls.observed.value()) for n, calls in loop.evaluators.items()
+            (name, calls.observed) for name, calls in loop.evaluators.items()
         ],
     ),
 )
@@ -188,7 +213,7 @@ def _of_loops(loops: list[LoopState]) -> Iterator[Family]:
         yield Family(
             metric,
             tuple(
-                Sample((*loop.labels, name), value)
+                Sample((*loop.labels, name), _shown(value))
                 for loop in loops
                 for name, value in children(loop)
             ),
@@ -198,3 +223,7 @@ def _of_loops(loops: list[LoopState]) -> Iterator[Family]:
             metric,
             tuple(Sample(loop.labels, histogram(loop).value()) for loop in loops),
         )
+
+
+def _shown(reading: Reading) -> float | HistogramValue:
+    return reading.value() if isinstance(reading, Histogram) else reading

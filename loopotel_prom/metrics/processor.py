@@ -143,6 +143,18 @@ class MetricsProcessor:
         finally:
             self._lock.release()
 
+    def run(self, trace_id: str) -> RunState | None:
+        """
+        Give the state of a run under way, with all that has ended of it.
+
+        It goes on changing: only for who feeds this processor, alone.
+        """
+        with self._lock:
+            run = self._runs.get(trace_id)
+            if run is not None and run.pending:
+                run.on_iterations()
+            return run
+
     def limit(
         self,
         *,

@@ -6,6 +6,18 @@ virtual clock takes these, and what a scrape would have shown comes out as point
 (`specs/backfill.md`).
 """
 
+from loopotel_prom.replay.history import history
+from loopotel_prom.replay.options import DEFAULT_LABELS, HistoryOptions
 from loopotel_prom.replay.points import STALE, Instant, Series, is_stale
+from loopotel_prom.replay.timeline import Timeline
 
-__all__ = ["STALE", "Instant", "Series", "is_stale"]
+__all__ = [
+    "DEFAULT_LABELS",
+    "STALE",
+    "HistoryOptions",
+    "Instant",
+    "Series",
+    "Timeline",
+    "history",
+    "is_stale",
+]

@@ -8,7 +8,10 @@ _STALE_BITS = struct.pack("<Q", 0x7FF0_0000_0000_0002)
 
 class Series(NamedTuple):
     """
-    One series.
+    One series; the same object wherever it comes in a history.
+
+    So who looks one up for each point may do so by its `id`, which is quicker, as
+    long as it keeps the object, too.
 
     Attributes:
         name: As it is exposed: `loop_tokens_total`, `loop_run_iterations_bucket`.

@@ -7,12 +7,16 @@ The errors of the package.
     ├── ConfigError (ValueError)        a setting that cannot work
     ├── DocumentError (ValueError)      bytes or values that are no LTF document
     ├── ArchiveError (OSError)          an archive that cannot be read or written
-    ├── DeliveryError (OSError)         metrics that could not be handed over
+    ├── DeliveryError (OSError)         metrics or spans that could not be handed over
     └── MissingExtraError (ImportError) an optional part that is not installed
 
 Configuration, storage and commands raise them. Instrumentation never does: it
-counts what went wrong and lets the loop go on.
+counts what went wrong and lets the loop go on. Each can be pickled: a job's error
+crosses from its process to ours.
 """
+
+from functools import partial
+from typing import Any
 
 
 class LoopotelError(Exception):
@@ -53,10 +57,21 @@ class ArchiveError(LoopotelError, OSError):
         self.errno = errno
         self.path = path
         self.hint = hint
+        self._message = message
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        again = partial(
+            type(self),
+            self._message,
+            path=self.path,
+            hint=self.hint,
+            errno=self.errno,
+        )
+        return again, ()
 
 
 class DeliveryError(LoopotelError, OSError):
-    """Metrics could not be written to a file or pushed to a gateway."""
+    """Metrics could not be written to a file or pushed to a gateway, or spans sent."""
 
 
 class MissingExtraError(LoopotelError, ImportError):
@@ -74,3 +89,9 @@ class MissingExtraError(LoopotelError, ImportError):
         hint = hint or f"install loopotel-prom[{extra}]{because}"
         super().__init__(f"{what} is not installed; {hint}")
         self.extra = extra
+        self._what = what
+        self._hint = hint
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        again = partial(type(self), self._what, extra=self.extra, hint=self._hint)
+        return again, ()

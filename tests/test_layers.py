@@ -28,7 +28,7 @@ LAYERS = {
     ),
     "run time": ("health", "pipeline", "testing", "tracer"),
     "sinks": ("archive", "metrics", "otlp"),
-    "jobs": ("board", "exporter", "provision", "replay", "runs", "sidecar", "validate"),
+    "jobs": ("board", "engine", "exporter", "provision", "replay", "runs", "sidecar", "validate"),
     "faces": (
         "cli",
         "configuration",

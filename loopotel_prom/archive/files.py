@@ -164,13 +164,13 @@ def _active(
         yield _bad(path, error)
     else:
         with file:
-            with _between_appends(folder):
+            with between_appends(folder):
                 file.left = file.status().st_size
             yield file
 
 
 @contextmanager
-def _between_appends(folder: Path) -> Iterator[None]:
+def between_appends(folder: Path) -> Iterator[None]:
     """
     Hold the lock for an instant, so that no append is half done.
 

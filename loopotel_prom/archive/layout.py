@@ -9,7 +9,7 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 SEALED = "traces.jsonl"
@@ -58,10 +58,15 @@ def rotated_files(folder: Path) -> list[Path]:
     Raises:
         OSError: The folder cannot be read.
     """
-    names = [n for n in _names(folder) if n.startswith("traces-")]
-    found = {name for name in names if name.endswith(_ENDINGS)}
+    return [folder / name for name in rotated_names(_names(folder))]
+
+
+def rotated_names(names: Iterable[str]) -> list[str]:
+    """Pick, of the names in a folder, those that `rotated_files` lists."""
+    traces = (name for name in names if name.startswith("traces-"))
+    found = {name for name in traces if name.endswith(_ENDINGS)}
     copies = {name + ending for name in found for ending in (".zst", ".gz")}
-    return [folder / name for name in sorted(found - copies)]
+    return sorted(found - copies)
 
 
 def segments(folder: Path) -> list[Path]:

@@ -34,6 +34,7 @@ MAX_DOCUMENT_BYTES = 16 * 1024**3
 _BUFFER_BYTES = 256 * 1024
 _GZIP_MAGIC = b"\x1f\x8b"
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+MAGICS = (_GZIP_MAGIC, _ZSTD_MAGIC)
 # BadGzipFile is an OSError: it must be caught before the others are.
 _DAMAGE = (EOFError, zlib.error, gzip.BadGzipFile, zstd.ZstdError)
 _HINTS: dict[type[OSError], str] = {
@@ -122,6 +123,24 @@ def read_lines(
         yield from reader.guard(reader.lines())
 
 
+def read_part(
+    source: _Buffered, *, offset: int, held_bytes: int, tally: Callable[[int], None]
+) -> Iterator[Item]:
+    """
+    Read the lines of a part of a plain file, which begins at `offset` in it.
+
+    As `read_lines`; but lines are counted from the part's first, and `tally` is told
+    at the end how many there were, blank ones included.
+
+    Raises:
+        ArchiveError: Reading it failed.
+    """
+    name = str(source.name)
+    reader = _Reader(name, source, MAX_DOCUMENT_BYTES, held_bytes, part_at=offset)
+    yield from reader.guard(reader.lines())
+    tally(reader.line_count)
+
+
 def read_documents(
     source: Source,
     *,
@@ -167,21 +186,35 @@ class _TornError(Exception):
 class _Reader:
     """One open input, and where reading stands in it."""
 
-    def __init__(self, file: str, stream: _Buffered, limit: int, held: int) -> None:
+    def __init__(
+        self,
+        file: str,
+        stream: _Buffered,
+        limit: int,
+        held: int,
+        *,
+        part_at: int | None = None,
+    ) -> None:
         self.file = file
         self._limit = limit
         self._held = min(held, limit)
         self._number = 1
-        self._offset = 0  # where the line starts
-        self._read = 0  # where reading stands, in or after it
+        self._offset = part_at or 0  # where the line starts
+        self._read = self._offset  # where reading stands, in or after it
         self._torn = False  # and the caller has been told
         self._format = "plain"
         self._stream: _Buffered | gzip.GzipFile | zstd.ZstdFile = stream
-        magic = self._try(stream.peek, 4)
+        # A part of a plain file may begin with anything.
+        magic = self._try(stream.peek, 4) if part_at is None else b""
         if magic.startswith(_GZIP_MAGIC):
             self._format, self._stream = "gzip", gzip.GzipFile(fileobj=stream)
         elif magic.startswith(_ZSTD_MAGIC):
             self._format, self._stream = "zstd", zstd.ZstdFile(stream)
+
+    @property
+    def line_count(self) -> int:
+        """How many lines have been read."""
+        return self._number - 1
 
     def guard(self, items: Iterator[Item]) -> Iterator[Item]:
         """Pass the items on; a torn stream becomes the last of them."""

@@ -4,21 +4,28 @@ import json
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO
+from typing import Annotated, Any
 
 import typer
 
 from loopotel_prom import ltf
-from loopotel_prom.archive.files import folder_bytes
 from loopotel_prom.archive.lines import BadLine
-from loopotel_prom.archive.reader import Entry, read_archive
+from loopotel_prom.archive.reader import Entry
+from loopotel_prom.cli.engine import (
+    EngineKind,
+    Jobs,
+    Kind,
+    Scheduler,
+    ShardBytes,
+    engine_of,
+)
 from loopotel_prom.cli.output import output
-from loopotel_prom.cli.terminal import echo, progress
-from loopotel_prom.cli.wording import damage
+from loopotel_prom.cli.places import Places, places_of, reading
+from loopotel_prom.cli.rejects import Rejects, RejectsFile, Strict
+from loopotel_prom.cli.terminal import echo
+from loopotel_prom.engine import run
 from loopotel_prom.errors import ConfigError, DocumentError
 from loopotel_prom.exporter.loopnet import RecordOptions, record_from_line
-
-_DEFAULT_FOLDER = Path("traces")
 
 
 class MissingCost(StrEnum):
@@ -36,25 +43,19 @@ class Source(StrEnum):
     COMMUNITY = "community"
 
 
-def loopnet(
-    paths: Annotated[
-        list[Path] | None,
-        typer.Argument(
-            metavar="[DIR|FILE]...",
-            help="Archives, or files of LTF documents, plain, .gz or .zst.",
-        ),
-    ] = None,
+def loopnet(  # noqa: PLR0913 - a command has the options that it has
+    paths: Places = None,
     *,
     target: Annotated[
-        str, typer.Option("--output", help="File of the records; - is standard output.")
+        str,
+        typer.Option(
+            "--output",
+            metavar="FILE|URL",
+            help="File of the records; - is standard output.",
+        ),
     ],
-    rejects: Annotated[
-        str | None,
-        typer.Option(help="File that names what became no record, and why."),
-    ] = None,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Exit with 1 if anything was rejected.")
-    ] = False,
+    rejects: RejectsFile = None,
+    strict: Strict = False,
     missing_cost: Annotated[
         MissingCost,
         typer.Option(help="Reject runs of unknown cost, or take it for 0."),
@@ -82,6 +83,10 @@ def loopnet(
     evaluators: Annotated[
         int | None, typer.Option(min=1, help="Evaluators of the runs that name none.")
     ] = None,
+    jobs: Jobs = None,
+    engine: EngineKind = Kind.PROCESS,
+    scheduler: Scheduler = None,
+    shard_bytes: ShardBytes = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the counts as one JSON object.")
     ] = False,
@@ -103,18 +108,44 @@ def loopnet(
         evaluator_count=evaluators,
         missing_cost=missing_cost.value,
     )
-    places = paths or [_DEFAULT_FOLDER]
-    if rejects is not None and rejects == target:
-        raise ConfigError("--rejects and --output are the same")
-    with output(target, sources=places) as records:
-        if rejects is None:
-            counts = _export(places, options, records, None)
-        else:
-            with output(rejects, sources=places) as refused:
-                counts = _export(places, options, records, refused)
+    places = places_of(paths)
+    counts = _Counts()
+    with (
+        output(target, sources=places) as records,
+        Rejects.opened(rejects, target=target, sources=places) as refused,
+        engine_of(engine, jobs, scheduler, shard_bytes) as opened,
+        reading("export", places) as advance,
+    ):
+        for done in run(_Job(options), *places, engine=opened, advance=advance):
+            if isinstance(done, BadLine):
+                refused.add(done)
+            else:
+                records.write(done.value.line)
+                counts.add(done.value)
+    counts.rejected = refused.count
     _tell(counts, as_json=as_json, err=not as_json or target == "-")
-    if strict and counts.rejected:
-        raise typer.Exit(1)
+    refused.end(strict=strict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Record:
+    """One record, spelled, and what it counts as."""
+
+    line: bytes
+    outcome: str
+    split: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """Makes the record of a document."""
+
+    options: RecordOptions
+
+    def __call__(self, entry: Entry) -> _Record:
+        record = record_from_line(entry.line, self.options)
+        line = ltf.encode(record) + b"\n"
+        return _Record(line, record["outcome"], record["split"])
 
 
 @dataclass
@@ -127,63 +158,11 @@ class _Counts:
         default_factory=lambda: {"outcome": {}, "split": {}}
     )
 
-    def add(self, record: dict[str, Any]) -> None:
+    def add(self, record: _Record) -> None:
         self.records += 1
         for name, counts in self.by.items():
-            counts[record[name]] = counts.get(record[name], 0) + 1
-
-
-def _export(
-    paths: list[Path],
-    options: RecordOptions,
-    records: BinaryIO,
-    refused: BinaryIO | None,
-) -> _Counts:
-    counts = _Counts()
-    size = sum(folder_bytes(path) for path in paths if path.is_dir())
-    with progress("export", size, total=size) as show:
-        done = 0
-
-        def advance(read: int) -> None:
-            nonlocal done
-            done += read
-            show(done)
-
-        for item in read_archive(*paths, advance=advance):
-            if isinstance(item, BadLine):
-                _refuse(counts, item, None, refused)
-                continue
-            try:
-                record = record_from_line(item.line, options)
-            except DocumentError as error:
-                _refuse(counts, _bad(item, error), item.trace_id, refused)
-                continue
-            records.write(ltf.encode(record) + b"\n")
-            counts.add(record)
-    return counts
-
-
-def _bad(entry: Entry, error: DocumentError) -> BadLine:
-    line = entry.line
-    return BadLine(line.file, line.number, line.offset, str(error))
-
-
-def _refuse(
-    counts: _Counts, line: BadLine, trace_id: str | None, refused: BinaryIO | None
-) -> None:
-    """Name what was rejected: in the file for it, else on standard error."""
-    counts.rejected += 1
-    if refused is None:
-        echo(f"rejected: {damage(line)}", err=True)
-        return
-    told = {
-        "file": line.file,
-        "line": line.number,
-        "offset": line.offset,
-        "trace_id": trace_id,
-        "reason": line.fault,
-    }
-    refused.write(json.dumps(told).encode() + b"\n")
+            value = getattr(record, name)
+            counts[value] = counts.get(value, 0) + 1
 
 
 def _tell(counts: _Counts, *, as_json: bool, err: bool) -> None:

@@ -1,0 +1,207 @@
+"""
+Archives at URLs: what `fsspec` reaches, such as ``s3://bucket/traces``.
+
+An object is read by ranges, and is one thing from plan to end: whoever puts
+another in its place meanwhile is noticed. Nothing here is cached.
+"""
+
+import io
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, BinaryIO, cast
+
+from loopotel_prom.archive.layout import SEALED, rotated_names
+from loopotel_prom.errors import (
+    ArchiveError,
+    ConfigError,
+    LoopotelError,
+    MissingExtraError,
+)
+
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(://|::)")
+# What stores call the mark of an object's content, or of its time.
+_MARKS = ("ETag", "etag", "md5Hash", "mtime", "created", "LastModified")
+# A request costs some ten milliseconds wherever the store is.
+_PIECE_BYTES = 4 * 1024**2
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """
+    One object.
+
+    Attributes:
+        url: Where it is.
+        size: In bytes.
+        mark: Tells it from another that takes its place.
+    """
+
+    url: str
+    size: int
+    mark: str
+
+
+class RemoteFile:
+    """
+    One object, read at any place of it.
+
+    Raises:
+        ArchiveError: It cannot be reached.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self._store, self._path = open_store(url)
+        self._at = 0
+        self._piece = b""
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """
+        Read at most `size` bytes; none at the end alone.
+
+        Raises:
+            ArchiveError: Reading failed.
+        """
+        if not self._at <= offset < self._at + len(self._piece):
+            with told(self.url):
+                end = offset + max(size, _PIECE_BYTES)
+                self._piece = self._store.cat_file(self._path, start=offset, end=end)
+            self._at = offset
+        begin = offset - self._at
+        return self._piece[begin : begin + size]
+
+
+class _Told(io.RawIOBase):
+    """An object being written; its store's errors say where they were."""
+
+    def __init__(self, url: str, file: Any) -> None:
+        self._url = url
+        self._file = file
+
+    def writable(self) -> bool:
+        """Say that it can be written."""
+        return True
+
+    def write(self, data: Any, /) -> int:
+        """Write all of it."""
+        with told(self._url):
+            return int(self._file.write(data))
+
+
+def is_url(place: str) -> bool:
+    """Tell a URL from a path."""
+    return _URL.match(place) is not None
+
+
+def open_store(url: str) -> tuple[Any, str]:
+    """
+    Give the file system of a URL, and the path in it.
+
+    Raises:
+        MissingExtraError: What reaches it is not installed.
+        ConfigError: Nothing is known that reaches it.
+        ArchiveError: It cannot be reached.
+    """
+    what = f"what reads and writes {url.partition('/')[0]} URLs"
+    try:
+        from fsspec.core import url_to_fs  # noqa: PLC0415 - an extra
+    except ImportError as error:
+        raise MissingExtraError(what, extra="object-store") from error
+    try:
+        with told(url, ImportError, ValueError):
+            store, path = url_to_fs(url)
+    except ImportError as error:
+        reason = str(error)
+        raise MissingExtraError(what, extra="object-store", reason=reason) from error
+    except ValueError as error:
+        raise ConfigError(f"{url}: {error}; check the URL") from error
+    return store, path
+
+
+def find(url: str) -> Found | None:
+    """
+    Ask for one object; None for a folder.
+
+    Raises:
+        ArchiveError: There is nothing, or it cannot be reached.
+    """
+    store, path = open_store(url)
+    with told(url):
+        # Others may have written since it was last listed.
+        store.invalidate_cache()
+        about = store.info(path)
+    return None if about["type"] == "directory" else _found(url, about)
+
+
+def list_folder(url: str) -> list[Found]:
+    """
+    List an archive's sealed files, in the order in which they are read.
+
+    Raises:
+        ArchiveError: It cannot be listed.
+    """
+    store, path = open_store(url)
+    with told(url):
+        listed = store.ls(path, detail=True)
+    files = {
+        about["name"].rpartition("/")[2]: about
+        for about in listed
+        if about["type"] == "file"
+    }
+    names = [*rotated_names(files), *({SEALED} & files.keys())]
+    folder = url.rstrip("/")
+    return [_found(f"{folder}/{name}", files[name]) for name in names]
+
+
+@contextmanager
+def new_object(url: str) -> Iterator[BinaryIO]:
+    """
+    Write an object, which appears when the block ends well, or not at all.
+
+    Raises:
+        MissingExtraError: What reaches the URL is not installed.
+        ConfigError: Nothing is known that reaches it.
+        ArchiveError: Writing failed.
+    """
+    store, path = open_store(url)
+    with told(url):
+        file = store.open(path, "wb", autocommit=False)
+    try:
+        yield cast("BinaryIO", _Told(url, file))
+        with told(url):
+            file.close()
+            file.commit()
+    except BaseException:
+        with suppress(Exception):  # the first error is the one to tell
+            file.discard()
+        raise
+
+
+@contextmanager
+def told(url: str, *passing: type[Exception]) -> Iterator[None]:
+    """
+    Say of an error of a store where it was; some may pass as they are.
+
+    Raises:
+        ArchiveError: There was one.
+    """
+    as_they_are: tuple[type[Exception], ...] = (LoopotelError, *passing)
+    try:
+        yield
+    except as_they_are:
+        raise
+    except FileNotFoundError as error:
+        hint = "check the URL"
+        raise ArchiveError("there is nothing", path=url, hint=hint) from error
+    except Exception as error:  # each store has errors of its own
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        reason = " ".join(reason.split())
+        hint = "check the URL, the credentials and the network"
+        raise ArchiveError(reason, path=url, hint=hint) from error
+
+
+def _found(url: str, about: dict[str, Any]) -> Found:
+    mark = next((str(about[name]) for name in _MARKS if about.get(name)), "")
+    return Found(url, int(about["size"]), mark)

@@ -16,6 +16,7 @@ from loopotel_prom.errors import ConfigError
 from loopotel_prom.exposed import Exposed
 from loopotel_prom.handle import Configuration, Metrics, What
 from loopotel_prom.health import Health
+from loopotel_prom.otlp import open_processor
 from loopotel_prom.pipeline import Pipeline, Processor
 from loopotel_prom.settings import (
     UNSET,
@@ -80,6 +81,7 @@ def configure(
     max_requests: int | Unset = UNSET,
     archive: "str | os.PathLike[str] | Unset | None" = UNSET,
     durability: Literal["none", "process", "run", "power"] | Unset = UNSET,
+    otlp: str | bool | Unset | None = UNSET,
     registry: "CollectorRegistry | None" = None,
     max_concurrent_runs: int | Unset = UNSET,
     linger_seconds: float | Unset = UNSET,
@@ -118,6 +120,9 @@ def configure(
             ``run`` a loss of power too once its run has ended; with ``power`` at
             once, at the price of a sync; with ``none`` nothing before its run has
             ended.
+        otlp: Where to send the traces, by OTLP/HTTP: a URL such as
+            ``http://127.0.0.1:4318/v1/traces``; True for what OpenTelemetry's own
+            ``OTEL_EXPORTER_OTLP_*`` variables say; by default None, for nowhere.
         registry: The prometheus_client registry to join; its own default if
             None.
         max_concurrent_runs: How many runs of one loop are shown apart; by
@@ -135,7 +140,7 @@ def configure(
     Raises:
         ConfigError: A value cannot work, or the address is taken.
         MissingExtraError: The web configuration has users, and bcrypt is not
-            installed.
+            installed; or traces are to be sent, and OpenTelemetry is not.
     """
     from prometheus_client import REGISTRY  # noqa: PLC0415 - imported when needed
 
@@ -149,6 +154,7 @@ def configure(
         max_requests=max_requests,
         archive=archive,
         durability=durability,
+        otlp=otlp,
         max_concurrent_runs=max_concurrent_runs,
         linger_seconds=linger_seconds,
         max_series=max_series,
@@ -185,10 +191,13 @@ def _set_up(what: What, current: Configuration | None) -> Configuration:
     if board is not None:
         processors.append(board)
     try:
+        if settings.otlp:
+            url = settings.otlp if isinstance(settings.otlp, str) else None
+            processors.append(open_processor(url, _process.health))
         endpoint = _endpoint(what, metrics, board, current)
     except BaseException:
-        if sealing is not None:
-            sealing.close()
+        for processor in processors:
+            processor.close()
         raise
     installed = Pipeline(
         processors,

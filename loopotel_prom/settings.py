@@ -69,6 +69,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     archive: str | None = None
     # What a program can die of without notice; a loss of power takes a second's.
     durability: str = "process"
+    # True for what OpenTelemetry's own environment says.
+    otlp: str | bool | None = None
     # As many as one glance at a dashboard can tell apart.
     max_concurrent_runs: int = 16
     # Long enough for a Prometheus that scrapes every minute to see the end.
@@ -138,6 +140,12 @@ class Settings(Struct, frozen=True, kw_only=True):
             f"one of {', '.join(_DURABILITIES)}",
         )
         _check(
+            "otlp",
+            self.otlp,
+            self.otlp is None or type(self.otlp) is bool or _is_url(self.otlp),
+            "a URL such as http://127.0.0.1:4318/v1/traces, True or None",
+        )
+        _check(
             "archive",
             self.archive,
             _is_text(self.archive),
@@ -166,6 +174,14 @@ def _is_text(value: object) -> bool:
     return isinstance(value, str) and bool(value) and value.isprintable()
 
 
+def _is_url(value: object) -> bool:
+    return (
+        isinstance(value, str)
+        and re.fullmatch(r"https?://[^\s/?#]+(?:[/?][^\s#]*)?", value, re.ASCII)
+        is not None
+    )
+
+
 def _is_path(value: object) -> bool:
     return (
         isinstance(value, str)
@@ -184,6 +200,7 @@ def read_settings(
     max_requests: int | Unset = UNSET,
     archive: "str | os.PathLike[str] | Unset | None" = UNSET,
     durability: str | Unset = UNSET,
+    otlp: str | bool | Unset | None = UNSET,
     max_concurrent_runs: int | Unset = UNSET,
     linger_seconds: float | Unset = UNSET,
     max_series: int | Unset = UNSET,
@@ -238,6 +255,7 @@ def read_settings(
         max_requests=pick("max_requests", max_requests, int, default.max_requests),
         archive=_absolute(pick("archive", archive, _text_or_none, default.archive)),
         durability=pick("durability", durability, str, default.durability),
+        otlp=_full_url(pick("otlp", otlp, _url_or_yes, default.otlp)),
         max_concurrent_runs=pick(
             "max_concurrent_runs", max_concurrent_runs, int, default.max_concurrent_runs
         ),
@@ -290,6 +308,20 @@ def _yes_or_no(raw: str) -> bool:
     if word in _YES or word in _NO:
         return word in _YES
     raise ConfigError(f"{word!r} is neither 1 nor 0")
+
+
+def _url_or_yes(raw: str) -> str | bool | None:
+    if _text_or_none(raw) is None:
+        return None
+    word = raw.strip().lower()
+    return word in _YES if word in _YES or word in _NO else raw.strip()
+
+
+def _full_url(endpoint: str | bool | None) -> str | bool | None:  # noqa: FBT001 - a value, no flag
+    """Complete an address without a path, as OpenTelemetry does its own."""
+    if isinstance(endpoint, str) and re.fullmatch(r"https?://[^/?#]+/?", endpoint):
+        return f"{endpoint.rstrip('/')}/v1/traces"
+    return endpoint
 
 
 def _names(raw: str) -> tuple[str, ...]:

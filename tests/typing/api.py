@@ -14,6 +14,8 @@ from loopotel_prom.validate import load_schema, validate_file, validate_trace
 with loopotel_prom.configure(listen="127.0.0.1:0", archive=Path("traces")) as handle:
     assert_type(handle.url, str | None)
     assert_type(handle.drain(1.0), bool)
+loopotel_prom.configure(listen=None, otlp="http://127.0.0.1:4318/v1/traces").close()
+loopotel_prom.configure(listen=None, otlp=True).close()
 
 with LoopTracer("code-repair", env_id="prod/agent", goal_target=0.8) as run:
     assert_type(run, LoopTracer)

@@ -18,6 +18,7 @@ from loopotel_prom.errors import ConfigError, DeliveryError
 from loopotel_prom.exporter.remote_write import (
     Address,
     Answer,
+    Credentials,
     Encoder,
     HttpReceiver,
     PositionFile,
@@ -585,7 +586,9 @@ def test_a_receiver_says_at_what_time_to_come_again(http, server):
 def test_a_redirect_is_not_followed(http, server):
     """The credentials would go along, to anywhere."""
     server.script = [(307, {"Location": "/elsewhere"}, b"")]
-    assert http(authorization="Bearer x").post(b"") == Answer(307, "go to /elsewhere")
+    assert http(credentials=Credentials("Bearer x")).post(b"") == Answer(
+        307, "go to /elsewhere"
+    )
     assert len(server.requests) == 1
 
 
@@ -629,7 +632,7 @@ def test_what_does_not_speak_tls_is_final(http, server):
 def test_credentials_come_from_a_file(http, server, tmp_path, read, content, header):
     """And win over what `~/.netrc` says."""
     (tmp_path / "secret").write_text(content)
-    http(authorization=read(tmp_path / "secret")).post(b"")
+    http(credentials=read(tmp_path / "secret")).post(b"")
     assert server.requests[0][0]["Authorization"] == header
 
 

@@ -1,6 +1,6 @@
 """Remote write 1.0: the history of an archive, sent (``specs/remote-write.md``)."""
 
-from loopotel_prom.exporter.remote_write.credentials import basic, bearer
+from loopotel_prom.exporter.remote_write.credentials import Credentials, basic, bearer
 from loopotel_prom.exporter.remote_write.message import Encoder, encode_metadata
 from loopotel_prom.exporter.remote_write.position import (
     Position,
@@ -24,6 +24,7 @@ __all__ = [
     "BATCH_SAMPLES",
     "Address",
     "Answer",
+    "Credentials",
     "Encoder",
     "HttpReceiver",
     "Position",

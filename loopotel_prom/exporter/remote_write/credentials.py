@@ -1,6 +1,7 @@
 """Credentials: read from files, as a command line can be read by others."""
 
 import base64
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from loopotel_prom.errors import ConfigError
@@ -9,27 +10,42 @@ from loopotel_prom.errors import ConfigError
 _MOST_BYTES = 64 * 1024
 
 
-def bearer(path: Path) -> str:
+@dataclass(frozen=True, slots=True)
+class Credentials:
     """
-    Read a token; give the value of the header `Authorization`.
+    Who asks.
+
+    Attributes:
+        header: Value of the header `Authorization`; empty for none.
+        user: The user's name, where there is one.
+    """
+
+    header: str = field(default="", repr=False)
+    user: str = ""
+
+
+def bearer(path: Path) -> Credentials:
+    """
+    Read a token.
 
     Raises:
         ConfigError: The file cannot be read, or there is no token in it.
     """
-    return f"Bearer {_line(path, 'a token')}"
+    return Credentials(f"Bearer {_line(path, 'a token')}")
 
 
-def basic(path: Path) -> str:
+def basic(path: Path) -> Credentials:
     """
-    Read `USER:PASSWORD`; give the value of the header `Authorization`.
+    Read `USER:PASSWORD`.
 
     Raises:
         ConfigError: The file cannot be read, or has something else in it.
     """
     line = _line(path, "USER:PASSWORD")
-    if ":" not in line:
+    user, colon, _ = line.partition(":")
+    if not colon:
         raise ConfigError(f"{path}: it has no colon; write USER:PASSWORD into it")
-    return f"Basic {base64.b64encode(line.encode()).decode()}"
+    return Credentials(f"Basic {base64.b64encode(line.encode()).decode()}", user)
 
 
 def _line(path: Path, what: str) -> str:

@@ -13,11 +13,13 @@ import requests
 import urllib3
 
 from loopotel_prom.errors import ConfigError, MissingExtraError
+from loopotel_prom.exporter.remote_write.credentials import Credentials
 from loopotel_prom.version import __version__
 
 # What a receiver says is shown in one line.
 _MOST_TEXT_BYTES = 4096
 _MOST_TEXT = 300
+_NOBODY = Credentials()
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _PROTOCOL = {
     "Content-Encoding": "snappy",
@@ -68,7 +70,7 @@ class Address:
     Attributes:
         url: Its whole URL.
         headers: What to add to each request; no credentials.
-        authorization: Value of the header of that name; empty for none.
+        credentials: Who asks.
         ca_file: Certificates to trust instead of the system's.
         timeout_seconds: The longest to wait for a connection, and for an answer.
 
@@ -78,7 +80,7 @@ class Address:
 
     url: str
     headers: Mapping[str, str] = field(default_factory=dict)
-    authorization: str = field(default="", repr=False)
+    credentials: Credentials = _NOBODY
     ca_file: Path | None = None
     timeout_seconds: float = 30.0
 
@@ -132,8 +134,8 @@ class HttpReceiver:
         self._session.close()
 
     def _authorize(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        if self._address.authorization:
-            request.headers["Authorization"] = self._address.authorization
+        if self._address.credentials.header:
+            request.headers["Authorization"] = self._address.credentials.header
         return request
 
 

@@ -1,13 +1,15 @@
 """LoopNet's ``ln/record-v1`` from LTF documents (``specs/loopnet.md``)."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from loopotel_prom.archive.document import DocumentStream
 from loopotel_prom.archive.lines import Line, LongLine
+from loopotel_prom.errors import DocumentError
 from loopotel_prom.exporter.loopnet.options import RecordOptions
 from loopotel_prom.exporter.loopnet.record import record_of
-from loopotel_prom.exporter.loopnet.run import run_of, run_of_line
+from loopotel_prom.exporter.loopnet.redact import without_values
+from loopotel_prom.exporter.loopnet.run import Run, run_of, run_of_line
 from loopotel_prom.exporter.loopnet.schema import load_record_schema
 from loopotel_prom.exporter.loopnet.trajectory import steps, trajectory_from_trace
 
@@ -33,7 +35,7 @@ def record_from_trace(
         DocumentError: It cannot become a valid record; the message says why.
         ArchiveError: Reading the stream failed.
     """
-    return record_of(run_of(trace), options)
+    return _record(lambda: run_of(trace), options)
 
 
 def record_from_line(
@@ -49,4 +51,14 @@ def record_from_line(
         DocumentError: As `record_from_trace`.
         ArchiveError: Reading failed.
     """
-    return record_of(run_of_line(line), options)
+    return _record(lambda: run_of_line(line), options)
+
+
+def _record(run: Callable[[], Run], options: RecordOptions) -> dict[str, Any]:
+    try:
+        return record_of(run(), options)
+    except DocumentError as error:
+        if options.redaction is None:
+            raise
+        # Not even the cause: a log may spell it out.
+        raise without_values(error) from None

@@ -1,13 +1,19 @@
 """What the documents do not say, said by who exports them."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from loopotel_prom.errors import ConfigError
 from loopotel_prom.exporter.loopnet.terms import MIN_OBJECTIVE, PATTERNS
 
-Source: TypeAlias = Literal["synthetic", "case_study", "community"]
+Source: TypeAlias = Literal[
+    "synthetic", "case_study", "production_redacted", "community"
+]
+Level: TypeAlias = Literal["basic", "full"]
+
+# Below this, a key can be found by trying.
+_LEAST_KEY = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,8 +22,8 @@ class RecordOptions:
     What a record takes where the trace's own metadata is silent.
 
     Attributes:
-        source: None takes it from where the loop ran. Production data needs
-            redaction first, so it is none of these.
+        source: None takes it from where the loop ran. `production_redacted`
+            redacts.
         objective: What the loops are for, at least 10 characters.
         patterns: How they are built, of LoopNet's slugs.
         loop_spec: Their specification.
@@ -26,6 +32,10 @@ class RecordOptions:
         evaluator_count: How many evaluators each has.
         missing_cost: Whether an iteration of unknown cost was free of charge, or
             leaves its run without a record.
+        redact: `basic` takes out secrets, `full` all free text; None neither,
+            unless the source is `production_redacted`: then it is `basic`.
+        redaction_key: What the names of loops are hashed with at `full`, so that
+            runs of one loop stay together; without it all are named alike.
     """
 
     source: Source | None = None
@@ -36,6 +46,8 @@ class RecordOptions:
     worker_count: int | None = None
     evaluator_count: int | None = None
     missing_cost: Literal["leave", "zero"] = "leave"
+    redact: Level | None = None
+    redaction_key: bytes | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         if self.objective is not None and len(self.objective) < MIN_OBJECTIVE:
@@ -49,3 +61,15 @@ class RecordOptions:
                     f"{pattern!r} is no pattern of LoopNet; there are"
                     f" {', '.join(PATTERNS)}"
                 )
+        if self.redaction_key is not None and len(self.redaction_key) < _LEAST_KEY:
+            raise ConfigError(
+                f"a redaction key has at least {_LEAST_KEY} bytes, this has"
+                f" {len(self.redaction_key)}"
+            )
+
+    @property
+    def redaction(self) -> Level | None:
+        """How much is taken out of records; None for nothing."""
+        if self.redact is None and self.source == "production_redacted":
+            return "basic"
+        return self.redact

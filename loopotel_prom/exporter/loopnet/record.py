@@ -12,9 +12,11 @@ from loopotel_prom.exporter.loopnet import inference
 from loopotel_prom.exporter.loopnet.bucket import bucketed
 from loopotel_prom.exporter.loopnet.facts import Facts
 from loopotel_prom.exporter.loopnet.options import RecordOptions
+from loopotel_prom.exporter.loopnet.redact import redact_record
 from loopotel_prom.exporter.loopnet.run import Run
 from loopotel_prom.exporter.loopnet.schema import check
 from loopotel_prom.exporter.loopnet.score import observed_les, regressions
+from loopotel_prom.exporter.loopnet.slug import slug_of
 from loopotel_prom.exporter.loopnet.step import Step
 from loopotel_prom.exporter.loopnet.terms import SCHEMA_VERSION
 from loopotel_prom.les import DEFAULT_GOAL_TARGET
@@ -22,7 +24,6 @@ from loopotel_prom.plain import text
 from loopotel_prom.rfc3339 import parse_time
 
 _TRACE_ID = re.compile(r"ltf-([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})")
-_NO_NAME = re.compile(r"[^a-z0-9]+")
 _SIMULATED = ("loopbench/", "sim/", "replay/")
 _SHARE_OF_ALL, _SHARE_OF_TRAIN, _SHARE_UP_TO_VAL = 100, 80, 90
 _MAX_TAGS = 100
@@ -55,12 +56,14 @@ def record_of(run: Run, options: RecordOptions) -> dict[str, Any]:
             "source": options.source or _source(run.env_id),
             "split": split_of(uuid),
             "patterns": facts.patterns(),
-            "loop_name": _loop_name(run.loop_name),
+            "loop_name": slug_of(run.loop_name),
             "objective": facts.objective(),
             "loop_spec": facts.loop_spec(),
             **_course(run, facts),
         }
     )
+    if options.redaction is not None:
+        redact_record(record, run.loop_name, options)
     check(record)
     return record
 
@@ -163,23 +166,6 @@ def _impossible(step: Step) -> str:
     return (
         f"the {name} of iteration {step.iteration} is {value:g}, not from 0 to {most:g}"
     )
-
-
-def _loop_name(name: str) -> str:
-    """
-    Spell a name as LoopNet does: lower case, digits and single dashes.
-
-    Raises:
-        DocumentError: Nothing is left of it.
-    """
-    slug = _NO_NAME.sub("-", name.lower()).strip("-")
-    if not slug:
-        raise DocumentError(
-            f"its loop_name has no letter a-z: {text(name, limit=64)!r}"
-        )
-    if len(slug) < semconv.LOOP_NAME_MIN_LENGTH or not slug[0].isalpha():
-        slug = f"loop-{slug}"
-    return slug[: semconv.LOOP_NAME_MAX_LENGTH].rstrip("-")
 
 
 def _source(env_id: str) -> str:

@@ -1,0 +1,296 @@
+"""No secret stays in a redacted record, and little else goes."""
+
+import base64
+import json
+import random
+import string
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+import pytest
+
+from loopotel_prom import ltf
+from loopotel_prom.archive.lines import Line
+from loopotel_prom.errors import ConfigError, DocumentError
+from loopotel_prom.exporter.loopnet import (
+    RecordOptions,
+    record_from_line,
+    record_from_trace,
+)
+
+pytest.importorskip("detect_secrets")
+
+from loopotel_prom.exporter.redaction import MARK, Removed, Scanner, redacted
+from loopotel_prom.exporter.redaction.names import is_secret
+
+FULL: dict[str, Any] = json.loads(
+    (Path(__file__).parents[2] / "specs/examples/full.good.json").read_bytes()
+)
+BASIC = RecordOptions(objective="repair the code at hand", redact="basic")
+WHOLE = RecordOptions(objective="repair the code at hand", redact="full")
+ALNUM = string.ascii_letters + string.digits
+HEX = "0123456789abcdef"
+# Of what is not secret 560 texts; so many are changed all the same.
+MOST_FALSE = 0
+
+
+class Planted(NamedTuple):
+    """A text with a secret in it, and what of it must not be seen again."""
+
+    kind: str
+    text: str
+    secret: str
+
+
+class _Maker:
+    """Makes secrets by chance, always the same: none of them stands in a file."""
+
+    def __init__(self) -> None:
+        self._random = random.Random(20260302)
+
+    def of(self, length: int, alphabet: str = ALNUM) -> str:
+        return "".join(self._random.choice(alphabet) for _ in range(length))
+
+    def word(self) -> str:
+        return self._random.choice(("hunter", "sunshine", "Tr0ub4dor", "monkey"))
+
+    def jwt(self) -> str:
+        head, body = (
+            base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=")
+            for part in ({"alg": "HS256", "typ": "JWT"}, {"sub": self.of(9)})
+        )
+        return f"{head}.{body}.{self.of(43, ALNUM + '-_')}"
+
+
+def _shaped(make: _Maker) -> Iterator[tuple[str, str]]:
+    """Give keys that can be told by themselves."""
+    upper = string.ascii_uppercase + string.digits
+    yield "aws key id", "AKIA" + make.of(16, upper)
+    yield "aws secret", make.of(40, ALNUM)
+    yield "github", make.of(0) + "gh" + "p_" + make.of(36)
+    yield "github fine", "github" + "_pat_" + make.of(22) + "_" + make.of(59)
+    yield "gitlab", "gl" + "pat-" + make.of(20, ALNUM + "_")
+    yield "openai", "s" + "k-proj-" + make.of(48, ALNUM)
+    yield "anthropic", "s" + "k-ant-api03-" + make.of(86, ALNUM + "-_") + "AA"
+    yield "hugging face", "h" + "f_" + make.of(34)
+    yield "google", "AI" + "za" + make.of(35, ALNUM + "-_")
+    yield "slack", "xo" + "xb-" + make.of(12, string.digits) + "-" + make.of(24)
+    yield "stripe", "s" + "k_live_" + make.of(24)
+    yield "sendgrid", "S" + "G." + make.of(22) + "." + make.of(43)
+    yield "jwt", make.jwt()
+    yield "npm", "np" + "m_" + make.of(36)
+    yield "pypi", "py" + "pi-AgEIcHlwaS5vcmc" + make.of(80)
+    yield "twilio", "S" + "K" + make.of(32, HEX)
+    yield "telegram", make.of(10, "123456789") + ":" + make.of(35)
+    yield "discord", "M" + make.of(25) + "." + make.of(6) + "." + make.of(27)
+    yield "mailchimp", make.of(32, HEX) + "-us12"
+    yield "databricks", "dap" + "i" + make.of(32, HEX)
+    yield "vault", "hv" + "s." + make.of(24)
+    yield "hex", make.of(64, HEX)
+    yield "base64", make.of(44, ALNUM)
+    yield "langsmith", "lsv2" + "_pt_" + make.of(32, HEX) + "_" + make.of(10, HEX)
+    lines = "\n".join(make.of(64) for _ in range(4))
+    kind = make._random.choice(("RSA ", "EC ", "OPENSSH ", ""))
+    block = f"{kind}PRIVATE KEY-----"
+    yield "private key", f"-----BEGIN {block}\n{lines}\n-----END {block}"
+
+
+def _said(make: _Maker) -> Iterator[tuple[str, str, str]]:
+    """Give secrets that only their surroundings tell; with them."""
+    words = f"{make.word()}{make.of(2, string.digits)}"
+    yield "assigned", f"DB_PASSWORD={words}", words
+    yield "quoted", f'config.api_key = "{words} {words}"', words
+    yield "yaml", f"  password: {words}!x", words
+    yield "json", json.dumps({"auth": {"client_secret": words}}), words
+    yield "json in json", json.dumps(json.dumps({"passwd": f'{words}"q'})), words
+    yield "sentence", f"The password for staging is {words}, keep it.", words
+    yield "flag", f"run tool --token {words} --verbose", words
+    mixed = make.of(22)
+    yield "bearer", f"curl -H 'Authorization: Bearer {mixed}' https://x.test", mixed
+    basic = base64.b64encode(f"joe:{words}".encode()).decode()
+    yield "basic", f"use Basic {basic} there", basic
+    yield "url", f"postgres://app:{words}@db.internal:5432/runs", words
+    yield "url query", f"https://x.test/hook?access_token={words}&a=1", words
+    yield "curl user", f"curl -u deploy:{words} https://x.test", words
+    yield "cookie", f"Cookie: theme=dark; sid={words}", words
+    azure = make.of(86) + "=="
+    yield "azure", f"AccountName=a;AccountKey={azure};Suffix=x", azure
+    yield "passphrase", f"passphrase: correct horse {words} battery", words
+    yield "url-encoded", quote(f"password={words}&x", safe=""), words
+    wrapped = base64.b64encode(f"password={words}".encode()).decode()
+    yield "wrapped", f"decode {wrapped} first", wrapped
+    email = f"{make.of(8, string.ascii_lowercase)}@example.com"
+    yield "e-mail", f"write to {email} when done", email
+    yield "hidden", f"pass\u200bword: {words}", words
+
+
+def planted() -> list[Planted]:
+    """Give 200 and some, of more than 40 kinds."""
+    make = _Maker()
+    found: list[Planted] = []
+    while len(found) < 200:
+        for kind, secret in _shaped(make):
+            found.append(Planted(kind, f"deploy with {secret} today", secret))
+        found += [Planted(*one) for one in _said(make)]
+    return found
+
+
+PLANTED = planted()
+
+
+def _document(**changes: Any) -> dict[str, Any]:
+    return json.loads(json.dumps(FULL)) | changes
+
+
+def _with_code(code: str) -> dict[str, Any]:
+    document = _document()
+    span = next(span for span in document["spans"] if span["kind"] == "iteration")
+    event = {
+        "name": "loop.failure",
+        "timestamp": span["start_time"],
+        "attributes": {"loop.failure.code": code},
+    }
+    span.setdefault("events", []).append(event)
+    return document
+
+
+def _places(text: str) -> Iterator[dict[str, Any]]:
+    """Put a text wherever a record takes free text from."""
+    yield _document(metadata={"objective": f"Repair it. {text}"})
+    yield _document(metadata={"loop_spec": {"steps": [{"prompt": text}]}})
+    yield _document(metadata={"loop_spec": {"env": {text: 1}}})
+    yield _with_code(text)
+    yield _document(loop_name=text)
+
+
+def _seen(secret: str, data: bytes) -> bool:
+    """Look for a secret, or two thirds of it in one, in any of its spellings."""
+    text = json.dumps(json.loads(data), ensure_ascii=False)
+    slug = "".join(c if c.isalnum() else "-" for c in secret.lower())
+    most = max(6, len(secret) * 2 // 3)
+    for spelling in (secret, json.dumps(secret)[1:-1], slug, quote(secret, safe="")):
+        pieces = range(max(1, len(spelling) - most + 1))
+        if any(spelling[at : at + most] in text for at in pieces):
+            return True
+    return base64.b64encode(secret.encode()).decode().rstrip("=") in text
+
+
+@pytest.mark.parametrize("options", (BASIC, WHOLE), ids=("basic", "full"))
+def test_no_planted_secret_gets_through(options: RecordOptions) -> None:
+    """None of 200, from no place of a document, at no level."""
+    assert len(PLANTED) >= 200
+    assert len({one.kind for one in PLANTED}) >= 40
+    through = []
+    for one in PLANTED:
+        for place, document in enumerate(_places(one.text)):
+            record = record_from_trace(document, options)
+            assert record["redaction"]["fields_removed"], (one.kind, place)
+            if _seen(one.secret, ltf.encode(record)):
+                through.append((one.kind, place, one.text))
+    assert through == []
+
+
+def test_what_was_planted_is_seen_where_nothing_is_redacted() -> None:
+    """So the test above can fail."""
+    options = RecordOptions(objective="repair the code at hand")
+    for one in PLANTED:
+        if one.kind in {"json in json", "url-encoded", "hidden"}:
+            continue
+        document = _document(metadata={"loop_spec": {"prompt": one.text}})
+        assert _seen(one.secret, ltf.encode(record_from_trace(document, options)))
+
+
+def _ordinary() -> Iterator[str]:
+    """Give what agents are told, and what they write: nothing secret in it."""
+    draw = random.Random(7)
+    verbs = ("Fix", "Refactor", "Review", "Speed up", "Document", "Test", "Port")
+    units = ("tokenizer", "key-value store", "password form", "auth middleware")
+    for verb in verbs:
+        for unit in (*units, "HTTP/2 client", "LRU cache", "CSV importer", "parser"):
+            yield f"{verb} the {unit} until all 128 tests pass and score >= 0.85."
+    models = ("gpt-4o-mini-2024-07-18", "claude-3-5-sonnet-20241022", "o3-mini")
+    for model in (*models, "gemini-2.0-flash-001", "Llama-3.3-70B-Instruct-AWQ-INT4"):
+        yield f"Judge by {model}, temperature 0.2, max_tokens=4096, top_p 0.95."
+        yield f'{{"model": "{model}", "max_tokens": 1024, "stop_token": "</s>"}}'
+        yield f"tokens: {draw.randint(100, 99999)} in, 412 out; key metric: LES 0.74"
+    for _ in range(60):
+        yield f"See commit {draw.randbytes(20).hex()} for the regression."
+        yield f"run ltf-{_uuid(draw)} of task {_uuid(draw)} ended in stall"
+    for _ in range(30):
+        digest = draw.randbytes(32).hex()
+        yield f"Pull registry.example/agent@sha256:{digest} and run it."
+        yield f"short hash {draw.randbytes(4).hex()}, build 20241022T101530Z"
+        yield f"pod loop-runner-{draw.randbytes(5).hex()}-x2x4z restarted 3 times"
+    folders = ("src/loopotel_prom/exporter/loopnet", "/usr/lib/python3.11/asyncio")
+    names = ("test_secret_scanner.py", "base64HighEntropyString.ts", "token_store.go")
+    for folder in (*folders, "C:\\Users\\build\\agent", "deploy/k8s/overlays/prod"):
+        for name in (*names, "password_reset_controller.rb", "KeyboardInputService.kt"):
+            yield f"Edit {folder}/{name}:128 and keep the imports sorted."
+            yield f"FAILED {folder}/{name}::test_case_17 - AssertionError: 3 != 4"
+    hosts = ("https://docs.example.com", "http://127.0.0.1:10110", "s3://bucket/traces")
+    for host in hosts:
+        for page in ("/guide/auth/tokens?page=2", "/runs/2026/03/02/index.html#key"):
+            for number in range(6):
+                yield f"Read {host}{page} and cite section {number}.{number + 1}."
+    code = (
+        "def login(user: str, password: str) -> Token: ...",
+        "password = getpass.getpass('Password: ')",
+        "api_key = os.environ['OPENAI_API_KEY']",
+        'headers = {"Authorization": f"Bearer {token}"}',
+        "token = self._tokens.pop() if self._tokens else None",
+        "for key, value in sorted(items.items()): print(key, value)",
+        "assert secret is None, 'no secret expected'",
+        "SELECT id, token_count FROM runs WHERE auth_method = $1 LIMIT 20",
+        "export PATH=$HOME/.local/bin:$PATH && make -j8 test",
+        "if (password !== confirm) { return errors.mismatch; }",
+        "const keyboard = new Keyboard({ layout: 'qwerty' });",
+        "git clone git@github.com:example/agent-loops.git --depth 1",
+        "pip install 'loopotel-prom[parquet,redact]==0.2.0'",
+        "docker run --rm -p 9090:9090 prom/prometheus:v2.42.0",
+        "kubectl get secret db-main -o yaml",
+        "x = 0xDEADBEEF; y = 3.14159265358979; z = 1_000_000_000",
+        "2026-03-02T09:00:00.000001Z INFO loop.iteration score=0.81 tokens=1312",
+        "The token is the unit of text; a password is not needed here.",
+        "Rotate the signing key every 90 days, and never log a secret.",
+        "Basic authentication is out of scope; use bearer tokens later.",
+        "The secret to good tests is a clear name.",
+        "p50 12 ms, p99 240 ms, RSS 96.4 MB, 1,732,284,567 rows",
+        "version 1.26.4, python>=3.11,<3.14, CUDA 12.4, driver 550.54.15",
+        "session 4 of 12: the webhook times out after 30 s",
+    )
+    for line in code:
+        for around in ("{}", "Why does this fail?\n```\n{}\n```", "Rewrite: {}"):
+            yield around.format(line)
+        yield json.dumps({"tool": "edit", "arguments": {"text": line}})
+    subjects = ("The planner", "A worker", "The judge", "Our reviewer", "The tool")
+    for subject in subjects:
+        for predicate in (
+            "passes the key facts on and keeps its budget of 20000 tokens",
+            "compares both drafts, sentence by sentence, before it decides",
+            "writes internationalization and authentication docs in plain words",
+            "asks a human where the passing score of 0.9 cannot be reached",
+            "stops at max_iterations=25 or when cost_usd exceeds 1.50",
+            "uses retrieval-augmented-generation with text-embedding-3-large",
+            "returns {'status': 'ok', 'items': [1, 2, 3], 'next': null}",
+            "calls search(query='prometheus exemplars', limit=10) twice",
+        ):
+            for mood in ("", "Usually ", "If it can, "):
+                yield f"{mood}{subject} {predicate}."
+
+
+def _uuid(draw: random.Random) -> str:
+    text = draw.randbytes(16).hex()
+    parts = (text[:8], text[8:12], text[12:16], text[16:20], text[20:])
+    return "-".join(parts)
+
+
+def test_ordinary_texts_stay_as_they_are() -> None:
+    """All but a few, which are counted."""
+    texts = [*_ordinary()]
+    assert len(texts) >= 500
+    scanner = Scanner()
+    changed = {text: scanner.clean(text) for text in texts}
+    wrong = [f"{a!r} -> {b!r}" for a, b in changed.items() if a != b]
+    assert len(wrong) <= MOST_FALSE, "\n".join(wrong)

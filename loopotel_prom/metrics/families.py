@@ -6,13 +6,10 @@ from statistics import fmean
 from loopotel_prom.metrics import catalogue
 from loopotel_prom.metrics.catalogue import Metric
 from loopotel_prom.metrics.histogram import Histogram
-from loopotel_prom.metrics.snapshot import Family, HistogramValue, Sample
+from loopotel_prom.metrics.snapshot import Family, Sample
 from loopotel_prom.metrics.state import LoopState, RunState
 
 _PLACES = 4
-
-# A histogram as it grows, not yet copied.
-Reading = float | Histogram
 
 
 def loop_families(loops: list[LoopState], *, run_info: bool) -> Iterator[Family]:
@@ -27,30 +24,6 @@ def loop_families(loops: list[LoopState], *, run_info: bool) -> Iterator[Family]
     yield from _of_loops(loops)
 
 
-def readings(loop: LoopState) -> Iterator[tuple[Metric, tuple[str, ...], Reading]]:
-    """
-    Give what a scrape would see of one loop, flat: metric, label values, value.
-
-    For one who looks at few loops, and often: a tenth of the cost of families.
-    Without exemplars and `loop_run_info`.
-    """
-    own = loop.labels
-    for index, run in enumerate(loop.slots):
-        if run is not None:
-            labels = (*own, str(index))
-            for metric, read_run in _OF_RUN:
-                if (value := read_run(run)) is not None:
-                    yield metric, labels, value
-    for metric, read_loop in _OF_LOOP:
-        if (value := read_loop(loop)) is not None:
-            yield metric, own, value
-    for metric, children in _CHILDREN_OF_LOOP:
-        for name, reading in children(loop):
-            yield metric, (*own, name), reading
-    for metric, histogram in _HISTOGRAMS_OF_LOOP:
-        yield metric, own, histogram(loop)
-
-
 def _slot_families(loops: Iterable[LoopState], *, run_info: bool) -> Iterator[Family]:
     shown = [
         ((*loop.labels, str(index)), run)
@@ -58,7 +31,7 @@ def _slot_families(loops: Iterable[LoopState], *, run_info: bool) -> Iterator[Fa
         for index, run in enumerate(loop.slots)
         if run is not None
     ]
-    for metric, read in _OF_RUN:
+    for metric, read in OF_RUN:
         samples = (
             Sample(labels, value)
             for labels, run in shown
@@ -98,7 +71,9 @@ def _of_scored(field: str) -> Callable[[RunState], float | None]:
     return read
 
 
-_OF_RUN: tuple[tuple[Metric, Callable[[RunState], float | None]], ...] = (
+# What a scrape sees, by what it is read off; public for those who look at one loop, and
+# often.
+OF_RUN: tuple[tuple[Metric, Callable[[RunState], float | None]], ...] = (
     (catalogue.GOAL_SCORE, _of_scored("goal_score")),
     (catalogue.GOAL_TARGET, _goal_target),
     (catalogue.LES_CUMULATIVE, _of_scored("les_cumulative")),
@@ -127,7 +102,7 @@ def _over_active(
     return read
 
 
-_OF_LOOP: tuple[tuple[Metric, Callable[[LoopState], float | None]], ...] = (
+OF_LOOP: tuple[tuple[Metric, Callable[[LoopState], float | None]], ...] = (
     (catalogue.RUNS_ACTIVE, lambda loop: loop.active),
     (catalogue.GOAL_SCORE_MEAN, _over_active("goal_score", fmean)),
     (catalogue.GOAL_SCORE_MIN, _over_active("goal_score", min)),
@@ -154,8 +129,8 @@ _OF_LOOP: tuple[tuple[Metric, Callable[[LoopState], float | None]], ...] = (
     (catalogue.HUMAN_INTERVENTIONS_TOTAL, lambda loop: loop.human_interventions),
 )
 
-_CHILDREN_OF_LOOP: tuple[
-    tuple[Metric, Callable[[LoopState], Iterable[tuple[str, Reading]]]], ...
+CHILDREN_OF_LOOP: tuple[
+    tuple[Metric, Callable[[LoopState], Iterable[tuple[str, float]]]], ...
 ] = (
     (catalogue.RUNS_FINISHED_TOTAL, lambda loop: loop.finished.items()),
     (catalogue.RUN_TERMINATIONS_TOTAL, lambda loop: loop.terminations.items()),
@@ -168,19 +143,22 @@ _CHILDREN_OF_LOOP: tuple[
         catalogue.EVALUATOR_CALLS_TOTAL,
         lambda loop: [(name, calls.count) for name, calls in loop.evaluators.items()],
     ),
+)
+
+HISTOGRAMS_OF_CHILDREN: tuple[
+    tuple[Metric, Callable[[LoopState], Iterable[tuple[str, Histogram]]]], ...
+] = (
     (
         catalogue.WORKER_DURATION,
         lambda loop: [(name, calls.observed) for name, calls in loop.workers.items()],
     ),
     (
         catalogue.EVALUATOR_SCORE,
-        lambda loop: [
-            (name, calls.observed) for name, calls in loop.evaluators.items()
-        ],
+        lambda loop: [(n, calls.observed) for n, calls in loop.evaluators.items()],
     ),
 )
 
-_HISTOGRAMS_OF_LOOP: tuple[tuple[Metric, Callable[[LoopState], Histogram]], ...] = (
+HISTOGRAMS_OF_LOOP: tuple[tuple[Metric, Callable[[LoopState], Histogram]], ...] = (
     (catalogue.ITERATION_DURATION, lambda loop: loop.iteration_duration),
     (catalogue.RUN_DURATION, lambda loop: loop.run_duration),
     (catalogue.RUN_ITERATIONS, lambda loop: loop.run_iterations),
@@ -201,7 +179,7 @@ def _of_loops(loops: list[LoopState]) -> Iterator[Family]:
         slowest = loop.exemplar("latency_ms", 1e-3)
         if slowest is not None:
             loop.iteration_duration.show(slowest)
-    for metric, read in _OF_LOOP:
+    for metric, read in OF_LOOP:
         worst = _WORST_BY.get(metric)
         samples = (
             Sample(loop.labels, value, loop.exemplar(worst) if worst else None)
@@ -209,21 +187,26 @@ def _of_loops(loops: list[LoopState]) -> Iterator[Family]:
             if (value := read(loop)) is not None
         )
         yield Family(metric, tuple(samples))
-    for metric, children in _CHILDREN_OF_LOOP:
+    for metric, children in CHILDREN_OF_LOOP:
         yield Family(
             metric,
             tuple(
-                Sample((*loop.labels, name), _shown(value))
+                Sample((*loop.labels, name), value)
                 for loop in loops
                 for name, value in children(loop)
             ),
         )
-    for metric, histogram in _HISTOGRAMS_OF_LOOP:
+    for metric, histograms in HISTOGRAMS_OF_CHILDREN:
+        yield Family(
+            metric,
+            tuple(
+                Sample((*loop.labels, name), each.value())
+                for loop in loops
+                for name, each in histograms(loop)
+            ),
+        )
+    for metric, histogram in HISTOGRAMS_OF_LOOP:
         yield Family(
             metric,
             tuple(Sample(loop.labels, histogram(loop).value()) for loop in loops),
         )
-
-
-def _shown(reading: Reading) -> float | HistogramValue:
-    return reading.value() if isinstance(reading, Histogram) else reading

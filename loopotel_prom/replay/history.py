@@ -7,10 +7,12 @@ from math import inf
 from loopotel_prom.health import Health
 from loopotel_prom.metrics import MetricsProcessor
 from loopotel_prom.metrics.state import LoopState
+from loopotel_prom.replay.cells import Naming, Points
+from loopotel_prom.replay.grid import Grid
 from loopotel_prom.replay.moments import START, Moment
 from loopotel_prom.replay.options import HistoryOptions
 from loopotel_prom.replay.points import Instant
-from loopotel_prom.replay.sampler import Grid, LoopSampler, Points
+from loopotel_prom.replay.sampler import LoopSampler
 from loopotel_prom.span import RunSpan
 
 
@@ -42,8 +44,8 @@ class _History:
     """The state of all loops at an instant, and what was said of them."""
 
     def __init__(self, options: HistoryOptions) -> None:
-        self._options = options
         self._grid = Grid(options)
+        self._naming = Naming(options)
         self._now_ms = 0
         self._samplers: dict[LoopState, LoopSampler] = {}
         # The latest may get more points yet, of series that begin behind it.
@@ -89,7 +91,7 @@ class _History:
         for loop in touched:
             sampler = self._samplers.get(loop)
             if sampler is None:
-                sampler = LoopSampler(loop, self._grid, self._options)
+                sampler = LoopSampler(loop, self._grid, self._naming)
                 self._samplers[loop] = sampler
             sampler.touch(time_ms)
 

@@ -1,69 +1,54 @@
 """The sampler of one loop: which points an instant adds to its history."""
 
-from itertools import accumulate
+from collections.abc import Callable
+from functools import partial
 from math import inf
-from typing import TypeAlias
 
-from loopotel_prom.metrics.catalogue import IDENTITY_LABELS, Metric
-from loopotel_prom.metrics.exposition import upper_bounds
-from loopotel_prom.metrics.families import Reading, readings
+from loopotel_prom.metrics.catalogue import Metric
+from loopotel_prom.metrics.families import (
+    CHILDREN_OF_LOOP,
+    HISTOGRAMS_OF_CHILDREN,
+    HISTOGRAMS_OF_LOOP,
+    OF_LOOP,
+    OF_RUN,
+)
 from loopotel_prom.metrics.histogram import Histogram
-from loopotel_prom.metrics.state import LoopState
-from loopotel_prom.replay.options import HistoryOptions
-from loopotel_prom.replay.points import STALE, Series
-
-Points: TypeAlias = list[tuple[Series, float]]
-
-# A run without a sign of life for longer is shown no more: a wrong clock must not
-# fill a disk.
-_SILENT_SECONDS = 86_400.0
-
-
-class Grid:
-    """
-    The times of the options, in steps of the resolution.
-
-    Attributes:
-        step_ms: The resolution.
-        keep_alive_ms, linger_ms, idle_ms: At least one step each.
-    """
-
-    def __init__(self, options: HistoryOptions) -> None:
-        self.step_ms = round(options.resolution_seconds * 1e3)
-        self.keep_alive_ms = self._steps(options.keep_alive_seconds)
-        self.linger_ms = self._steps(options.linger_seconds)
-        self.idle_ms = self._steps(options.idle_seconds)
-        self.silent_ms = max(self.idle_ms, self._steps(_SILENT_SECONDS))
-
-    def instant_ms(self, time_ns: int) -> int:
-        """Round a time up to an instant."""
-        return -(-time_ns // (self.step_ms * 1_000_000)) * self.step_ms
-
-    def _steps(self, seconds: float) -> int:
-        return max(1, -(-round(seconds * 1e3) // self.step_ms)) * self.step_ms
+from loopotel_prom.metrics.state import LoopState, RunState
+from loopotel_prom.replay.cells import Distribution, Naming, Points, Scalar
+from loopotel_prom.replay.grid import Grid
 
 
 class LoopSampler:
     """
-    Remembers what was said of a loop last, and when what is to be said again.
+    Knows what was said of a loop last, and when it is to be said again.
 
     Args:
         loop: The loop.
         grid: The times.
-        options: The labels.
+        naming: Names the series.
 
     Attributes:
-        due_ms: When it is to be sampled next, though nothing happens.
+        due_ms: When it is to be sampled next.
     """
 
-    def __init__(self, loop: LoopState, grid: Grid, options: HistoryOptions) -> None:
+    def __init__(self, loop: LoopState, grid: Grid, naming: Naming) -> None:
         self._loop = loop
         self._grid = grid
-        self._identity = (*IDENTITY_LABELS, *options.run_labels)
-        self._constant = options.labels
-        self._cells: dict[tuple[str, tuple[str, ...]], _Cell] = {}
-        self._shown = 0
-        self._round = 0
+        self._naming = naming
+        self._scalars = [
+            self._scalar(metric, loop.labels, partial(read, loop))
+            for metric, read in OF_LOOP
+        ]
+        self._distributions = [
+            self._distribution(metric, loop.labels, histogram(loop))
+            for metric, histogram in HISTOGRAMS_OF_LOOP
+        ]
+        # Of outcomes, workers and the like: metric by metric, those met so far.
+        self._children: list[dict[str, Scalar]] = [{} for _ in CHILDREN_OF_LOOP]
+        self._met: list[list[tuple[str, float]]] = [[] for _ in CHILDREN_OF_LOOP]
+        self._slots = 0
+        self._callers = 0
+        self._is_shown = False
         self._event_ms = 0
         self._whole_ms = 0
         self._ended_ms: float = -inf
@@ -79,21 +64,28 @@ class LoopSampler:
         if time_ms >= self._last_ms():
             self._end(time_ms, points)
             return
-        if not self._shown:
-            self._whole_ms = time_ms
-        whole = time_ms >= self._whole_ms
+        whole = not self._is_shown or time_ms >= self._whole_ms
         if whole:
             self._whole_ms = time_ms + self._grid.keep_alive_ms
+            self._is_shown = True
         if self._ended_ms >= time_ms - self._grid.step_ms:
             # It ended a step ago: one point of an instant is all that a series has.
             before = []
+        self._grow()
         self._read(points, before, whole=whole)
+        self._read_children(points, before, whole=whole)
         self._plan()
 
     def _end(self, time_ms: int, points: Points) -> None:
-        for cell in self._cells.values():
-            cell.end(points)
-        self._shown = 0
+        for scalar in self._scalars:
+            scalar.end(points)
+        for children in self._children:
+            for scalar in children.values():
+                scalar.end(points)
+        for distribution in self._distributions:
+            distribution.end(points)
+        self._met = [[] for _ in CHILDREN_OF_LOOP]
+        self._is_shown = False
         self._ended_ms = time_ms
         self.due_ms = inf
 
@@ -111,94 +103,75 @@ class LoopSampler:
         ]
         self.due_ms = min(self._last_ms(), self._whole_ms, *rests)
 
-    def _read(self, points: Points, before: Points, *, whole: bool) -> None:
-        self._round += 1
-        cells, number, shown, met = self._cells, self._round, self._shown, 0
-        for metric, labels, reading in readings(self._loop):
-            cell = cells.get((metric.name, labels))
-            if cell is None:
-                cell = cells[metric.name, labels] = self._cell(metric, labels)
-            cell.round = number
-            mark = _mark(reading)
-            changed = mark != cell.mark
-            if cell.shown:
-                met += 1
-            else:
-                if changed and metric.type != "gauge":
-                    before += zip(cell.series, cell.values, strict=True)
-                cell.shown = changed = True
-                self._shown += 1
-            if changed:
-                cell.mark, cell.values = mark, _values(reading)
-            if changed or whole:
-                points += zip(cell.series, cell.values, strict=True)
-        if met < shown:
-            self._drop(points)
-
-    def _drop(self, points: Points) -> None:
-        """End the series that were not met in this round."""
-        for cell in self._cells.values():
-            if cell.shown and cell.round != self._round:
-                cell.end(points)
-                self._shown -= 1
-
-    def _cell(self, metric: Metric, labels: tuple[str, ...]) -> "_Cell":
-        names = (*self._identity, *metric.labels)
-        pairs = [*zip(names, labels, strict=True), *self._constant]
-        # An empty label is none.
-        own = tuple(sorted(pair for pair in pairs if pair[1]))
-        if metric.type != "histogram":
-            start = 0 if metric.type == "counter" else None
-            return _Cell((Series(metric.name, own),), start, (0.0,))
-        buckets = [
-            Series(f"{metric.name}_bucket", tuple(sorted((*own, ("le", bound)))))
-            for bound in upper_bounds(metric)
+    def _grow(self) -> None:
+        """Take in slots and callers that are met for the first time."""
+        loop, slots = self._loop, self._loop.slots
+        # Of the free slots the lowest is taken first.
+        while self._slots < len(slots) and slots[self._slots] is not None:
+            labels = (*loop.labels, str(self._slots))
+            self._scalars += [
+                self._scalar(metric, labels, partial(_of_slot, read, loop, self._slots))
+                for metric, read in OF_RUN
+            ]
+            self._slots += 1
+        if self._callers == len(loop.workers) + len(loop.evaluators):
+            return
+        self._callers = len(loop.workers) + len(loop.evaluators)
+        known = {each.histogram for each in self._distributions}
+        self._distributions += [
+            self._distribution(metric, (*loop.labels, name), histogram)
+            for metric, histograms in HISTOGRAMS_OF_CHILDREN
+            for name, histogram in histograms(loop)
+            if histogram not in known
         ]
-        totals = [Series(f"{metric.name}_{part}", own) for part in ("count", "sum")]
-        empty = Histogram(metric.buckets)
-        series = (*buckets, *totals)
-        return _Cell(series, tuple(empty.counts), _values(empty))
 
+    def _read(self, points: Points, before: Points, *, whole: bool) -> None:
+        for scalar in self._scalars:
+            value = scalar.read()
+            if value != scalar.value:
+                scalar.change(value, points, before)
+            elif whole and value is not None:
+                points.append((scalar.series, value))
+        for distribution in self._distributions:
+            if distribution.histogram.counts != distribution.counts:
+                distribution.change(points, before)
+            elif whole:
+                points += distribution.said
 
-class _Cell:
-    """
-    One series, or those of one histogram.
+    def _read_children(self, points: Points, before: Points, *, whole: bool) -> None:
+        for index, (metric, children) in enumerate(CHILDREN_OF_LOOP):
+            found = list(children(self._loop))
+            if found == self._met[index] and not whole:
+                continue
+            self._met[index] = found
+            cells = self._children[index]
+            for name, value in found:
+                scalar = cells.get(name)
+                if scalar is None:
+                    labels = (*self._loop.labels, name)
+                    scalar = cells[name] = self._scalar(metric, labels)
+                if value != scalar.value:
+                    scalar.change(value, points, before)
+                elif whole:
+                    points.append((scalar.series, value))
 
-    Attributes:
-        series: The series.
-        mark: What tells whether the values are others than before.
-        values: What was said last, or, of a count, what it begins with.
-        round: When it was last met.
-        shown: Whether it has not ended.
-    """
-
-    __slots__ = ("mark", "round", "series", "shown", "values")
-
-    def __init__(
+    def _scalar(
         self,
-        series: tuple[Series, ...],
-        mark: float | tuple[int, ...] | None,
-        values: tuple[float, ...],
-    ) -> None:
-        self.series = series
-        self.mark = mark
-        self.values = values
-        self.round = 0
-        self.shown = False
+        metric: Metric,
+        labels: tuple[str, ...],
+        read: Callable[[], float | None] = lambda: None,
+    ) -> Scalar:
+        series = self._naming.of_scalar(metric, labels)
+        return Scalar(series, is_counter=metric.type == "counter", read=read)
 
-    def end(self, points: Points) -> None:
-        """Mark the series as ended, if they are shown."""
-        if self.shown:
-            self.shown = False
-            points += [(series, STALE) for series in self.series]
+    def _distribution(
+        self, metric: Metric, labels: tuple[str, ...], histogram: Histogram
+    ) -> Distribution:
+        return Distribution(self._naming.of_histogram(metric, labels), histogram)
 
 
-def _mark(reading: Reading) -> float | tuple[int, ...]:
-    return tuple(reading.counts) if isinstance(reading, Histogram) else reading
-
-
-def _values(reading: Reading) -> tuple[float, ...]:
-    if isinstance(reading, Histogram):
-        cumulative = tuple(accumulate(reading.counts))
-        return (*cumulative, cumulative[-1], reading.sum)
-    return (reading,)
+def _of_slot(
+    read: Callable[[RunState], float | None], loop: LoopState, slot: int
+) -> float | None:
+    run = loop.slots[slot]
+    return None if run is None else read(run)

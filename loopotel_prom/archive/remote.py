@@ -5,6 +5,7 @@ An object is read by ranges, and is one thing from plan to end: whoever puts
 another in its place meanwhile is noticed. Nothing here is cached.
 """
 
+import errno
 import io
 import re
 from collections.abc import Iterator
@@ -21,8 +22,9 @@ from loopotel_prom.errors import (
 )
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(://|::)")
-# What stores call the mark of an object's content, or of its time.
-_MARKS = ("ETag", "etag", "md5Hash", "mtime", "created", "LastModified")
+# What stores call the mark of an object's content; of its time.
+_CONTENT = ("ETag", "etag", "md5Hash")
+_TIME = ("mtime", "created", "LastModified")
 # A request costs some ten milliseconds wherever the store is.
 _PIECE_BYTES = 4 * 1024**2
 
@@ -145,14 +147,21 @@ def list_folder(url: str) -> list[Found]:
     store, path = open_store(url)
     with told(url):
         listed = store.ls(path, detail=True)
-    files = {
-        about["name"].rpartition("/")[2]: about
-        for about in listed
-        if about["type"] == "file"
-    }
-    names = [*rotated_names(files), *({SEALED} & files.keys())]
-    folder = url.rstrip("/")
-    return [_found(f"{folder}/{name}", files[name]) for name in names]
+        files = {
+            about["name"].rpartition("/")[2]: about
+            for about in listed
+            if about["type"] == "file"
+        }
+        names = [*rotated_names(files), *({SEALED} & files.keys())]
+        folder = url.rstrip("/")
+        found = []
+        for name in names:
+            about = files[name]
+            if not _mark(about, _CONTENT):
+                # A listing may spell a time in another way.
+                about = store.info(about["name"])
+            found.append(_found(f"{folder}/{name}", about))
+        return found
 
 
 @contextmanager
@@ -193,8 +202,9 @@ def told(url: str, *passing: type[Exception]) -> Iterator[None]:
     except as_they_are:
         raise
     except FileNotFoundError as error:
-        hint = "check the URL"
-        raise ArchiveError("there is nothing", path=url, hint=hint) from error
+        raise ArchiveError(
+            "there is nothing", path=url, hint="check the URL", errno=errno.ENOENT
+        ) from error
     except Exception as error:  # each store has errors of its own
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         reason = " ".join(reason.split())
@@ -203,5 +213,8 @@ def told(url: str, *passing: type[Exception]) -> Iterator[None]:
 
 
 def _found(url: str, about: dict[str, Any]) -> Found:
-    mark = next((str(about[name]) for name in _MARKS if about.get(name)), "")
-    return Found(url, int(about["size"]), mark)
+    return Found(url, int(about["size"]), _mark(about, _CONTENT + _TIME))
+
+
+def _mark(about: dict[str, Any], names: tuple[str, ...]) -> str:
+    return next((str(about[name]) for name in names if about.get(name)), "")

@@ -5,6 +5,7 @@ Between plan and reading a file may be rotated, compressed, rewritten or removed
 is read is what was planned, or nothing, and then that is said.
 """
 
+import errno
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -18,6 +19,7 @@ from loopotel_prom.archive.layout import COMPRESSED
 from loopotel_prom.archive.remote import RemoteFile, find
 from loopotel_prom.engine.plan import identity_of
 from loopotel_prom.engine.shard import File, Shard
+from loopotel_prom.errors import ArchiveError
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -68,7 +70,12 @@ def opened(shard: Shard, held: Held) -> Iterator[Opened]:
 
 
 def _remote(file: File) -> Opened:
-    found = find(file.place)
+    try:
+        found = find(file.place)
+    except ArchiveError as error:
+        if error.errno == errno.ENOENT:
+            raise GoneError from error
+        raise
     if found is None or (found.size, found.mark) != (file.size, file.identity):
         raise GoneError
     return RemoteFile(file.place).read_at, found.size

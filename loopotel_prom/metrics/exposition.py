@@ -85,7 +85,7 @@ class Renderer:
         parts: list[str] = []
         with self._lock:
             for family in snapshot:
-                parts.append(_header(family.metric, openmetrics=openmetrics))
+                parts.append(header(family.metric, openmetrics=openmetrics))
                 parts += self._lines(family, openmetrics=openmetrics)
             if len(self._templates) > len(snapshot):
                 shown = {family.metric for family in snapshot}
@@ -127,7 +127,7 @@ class _Templates(dict[Labels, str]):
         self._pattern = _pattern(metric)
 
     def __missing__(self, labels: Labels) -> str:
-        pairs = self._pairs % _escaped(labels)
+        pairs = self._pairs % escaped(labels)
         if self._metric.type == "histogram":
             pairs = pairs.replace("%", "%%")
         text = self[labels] = self._pattern.replace(_PAIRS, pairs)
@@ -160,7 +160,8 @@ def upper_bounds(metric: Metric) -> tuple[str, ...]:
     return (*(str(float(bound)) for bound in metric.buckets), "+Inf")
 
 
-def _escaped(labels: Labels) -> Labels:
+def escaped(labels: Labels) -> Labels:
+    """Spell label values as they stand between their quotes."""
     # One look at all of them: hardly any has something to escape.
     joined = "".join(labels)
     if '"' not in joined and "\\" not in joined and "\n" not in joined:
@@ -171,7 +172,8 @@ def _escaped(labels: Labels) -> Labels:
     )
 
 
-def _header(metric: Metric, *, openmetrics: bool) -> str:
+def header(metric: Metric, *, openmetrics: bool) -> str:
+    """Give the lines that come before the samples of a family."""
     name, text = metric.name, metric.help.replace("\\", r"\\").replace("\n", r"\n")
     if openmetrics:
         name, text = name.removesuffix("_total"), text.replace('"', r"\"")
@@ -221,11 +223,12 @@ def _numbers(values: list[float]) -> list[str]:
     data = _encoder.encode(values).decode()
     if "l" in data or "u" in data:
         # A null, which is what JSON makes of NaN and infinity; or a true or false.
-        return [_number(float(value)) for value in values]
+        return [spelled(float(value)) for value in values]
     return data[1:-1].split(",") if values else []
 
 
-def _number(value: float) -> str:
+def spelled(value: float) -> str:
+    """Spell one number, be it finite or not."""
     if isfinite(value):
         return str(value)
     # "nan" and "inf" are what Python says, and not OpenMetrics.

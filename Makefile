@@ -44,8 +44,9 @@ bench: .venv/.bench ## run every benchmark against its peer; ARGS="--quick"
 		.venv/bin/python -m benchmarks.$$name $(ARGS) || exit 1; \
 	done
 
-specs: .venv/.lint ## write the generated pages of specs/ anew
+specs: .venv/.lint ## write the generated files of specs/ and deploy/ anew
 	@.venv/bin/python -m loopotel_prom.metrics.document >specs/metrics.md
+	@.venv/bin/python -m loopotel_prom.provision.derived
 
 build: .venv/.build ## build the sdist and the wheel into dist/
 	@echo "==> building dist/"

@@ -1,0 +1,124 @@
+"""
+The edit of a shipped file: other addresses in the place of the default ones.
+
+The shipped files are in use as they are, with their comments, so they are no
+templates. Every address in them is one of the defaults, spelled in full; each is
+found as a whole, once, and replaced by what stands for it at that place.
+"""
+
+import re
+from collections.abc import Callable
+
+from loopotel_prom.provision.addresses import DEFAULT, Addresses, Place
+
+_EXPORTER_PORT = 10_110
+_WEBHOOK_PORT = 5001
+
+# With a scheme a link, before a second port what a container publishes, else a
+# host and port to connect to. Neither a part of a longer name nor of another port.
+_ADDRESS = re.compile(
+    r"(?<![\w.:/-])"
+    r"(?P<scheme>http://)?(?:localhost|127\.0\.0\.1):"
+    r"(?P<port>10110|9090|9093|3000|5001)"
+    r"(?P<inside>:\d+)?(?![\w.:-])"
+    r"(?P<path>/runbooks(?![\w-])|/(?![\w.-]))?"
+)
+# The one target of a list, which may become several.
+_TARGET = re.compile(
+    r"^(?P<before> *- |.*\[ *)(?P<quote>[\"']?)localhost:10110(?P=quote)"
+    r"(?P<after> *\]| *)$",
+    re.MULTILINE,
+)
+_LISTEN = re.compile(r"--web\.listen-address 127\.0\.0\.1:10110$", re.MULTILINE)
+_HANDED = re.compile(r"--web\.listen-address systemd$", re.MULTILINE)
+_STREAM = re.compile(r"^ListenStream=127\.0\.0\.1:10110$", re.MULTILINE)
+# In the checkout the dashboards and the package lie beside deploy/, in what is
+# provisioned within it.
+_OUTSIDE = re.compile(r"\.\./(?P<rest>(?:\.\./)*dashboards\b)")
+
+
+def edit(path: str, text: str, addresses: Addresses) -> str:
+    """
+    Give a shipped file for other addresses.
+
+    With the default ones nothing but references to other folders changes.
+
+    Args:
+        path: The file's, below ``deploy/``; ``dashboards/...`` for a dashboard.
+        text: What is in it.
+        addresses: What to put in.
+    """
+    if addresses != DEFAULT:
+        for pattern, replace in _special(path, addresses):
+            text = pattern.sub(replace, text)
+        text = _ADDRESS.sub(lambda match: _put(match, addresses), text)
+    return text
+
+
+def relocate(path: str, text: str) -> str:
+    """Have a file refer to what is beside it now; see `edit` for `path`."""
+    if path == "compose/compose.yaml":
+        text = text.replace("context: ../..\n", "context: ..\n")
+        text = text.replace("dockerfile: deploy/Dockerfile", "dockerfile: Dockerfile")
+    if path.startswith(("compose/", "kubernetes/")):
+        text = _OUTSIDE.sub(r"\g<rest>", text)
+    return text
+
+
+_Replace = Callable[[re.Match[str]], str]
+
+
+def _special(
+    path: str, addresses: Addresses
+) -> tuple[tuple[re.Pattern[str], _Replace], ...]:
+    """Give what is done to one kind of file before all others."""
+    if path.startswith(("prometheus/", "compose/prometheus")):
+        return ((_TARGET, lambda match: _targets(match, addresses)),)
+    if path.startswith("systemd/"):
+        first = addresses.exporters[0]
+        return (
+            (_LISTEN, lambda _: f"--web.listen-address {_listen(first)}{_open(first)}"),
+            (_HANDED, lambda match: f"{match[0]}{_open(first)}"),
+            (_STREAM, lambda _: f"ListenStream={_stream(first)}"),
+        )
+    return ()
+
+
+def _put(match: re.Match[str], addresses: Addresses) -> str:
+    port, path = int(match["port"]), match["path"] or ""
+    if port == _WEBHOOK_PORT:
+        return addresses.webhook
+    place = {
+        _EXPORTER_PORT: addresses.exporters[0],
+        9090: addresses.prometheus,
+        9093: addresses.alertmanager,
+        3000: addresses.grafana,
+    }[port]
+    if match["inside"]:
+        return f"127.0.0.1:{place.port or port}{match['inside']}"
+    if not match["scheme"]:
+        return place.authority + path
+    if path == "/runbooks":
+        return addresses.runbooks
+    return place.url + path
+
+
+def _targets(match: re.Match[str], addresses: Addresses) -> str:
+    quoted = [f'"{each.netloc}"' for each in addresses.exporters]
+    before = match["before"]
+    if before.endswith("- "):
+        return "\n".join(before + each for each in quoted)
+    return before + ", ".join(quoted) + match["after"]
+
+
+def _listen(exporter: Place) -> str:
+    return f"127.0.0.1:{exporter.port}" if exporter.is_local else f":{exporter.port}"
+
+
+def _open(exporter: Place) -> str:
+    """Let other machines ask, where it is they who will."""
+    return "" if exporter.is_local else " \\\n    --web.allow-unauthenticated"
+
+
+def _stream(exporter: Place) -> str:
+    return _listen(exporter).removeprefix(":")

@@ -5,12 +5,11 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from sys import float_info
 from typing import TypeAlias
 
 from loopotel_prom.archive.folders import sync_folder
 from loopotel_prom.metrics.catalogue import CATALOGUE, Metric
-from loopotel_prom.metrics.exposition import escaped, header, spelled
+from loopotel_prom.metrics.exposition import escaped, header, numbers
 from loopotel_prom.replay import Instant, Series, is_stale
 
 SUFFIX = ".om"
@@ -23,7 +22,7 @@ MOST_SAMPLES = 500_000
 Labels: TypeAlias = tuple[tuple[str, str], ...]
 
 _PARTS = ("_bucket", "_count", "_sum")
-_LARGEST = float_info.max
+_NAN = "NaN"
 
 
 class _Group:
@@ -103,14 +102,12 @@ class OpenMetricsFiles:
     def _hold(self, instant: Instant) -> None:
         known, end = self._known, f" {instant.time_ms / 1000:.3f}\n"
         before = self._held
-        for series, value in instant.points:
-            found = known.get(id(series)) or self._meet(series)
-            if -_LARGEST <= value <= _LARGEST:
-                found[1](f"{value}{end}")
-            elif is_stale(value):
+        texts = numbers([value for _, value in instant.points])
+        for (series, value), text in zip(instant.points, texts, strict=True):
+            if text == _NAN and is_stale(value):
                 continue
-            else:
-                found[1](f"{spelled(value)}{end}")
+            found = known.get(id(series)) or self._meet(series)
+            found[1](text + end)
             self._held += 1
         if self._held > before:
             self.end_ms = instant.time_ms

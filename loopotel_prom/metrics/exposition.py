@@ -27,7 +27,7 @@ class Format:
 
     Attributes:
         media_type: With `version`, what the format is.
-        escaping: How names beyond the classic character set are spelled. All ours
+        escaping: How names beyond the classic character set are _number. All ours
             are within it, so this only tells the reader what it asked for.
     """
 
@@ -183,7 +183,7 @@ def header(metric: Metric, *, openmetrics: bool) -> str:
 def _scalars(family: Family, templates: _Templates, *, exemplars: bool) -> list[str]:
     samples = family.samples
     # The metric's type says so; to ask each value would take a fifth of the time.
-    values = _numbers(cast("list[float]", [sample.value for sample in samples]))
+    values = numbers(cast("list[float]", [sample.value for sample in samples]))
     heads = map(templates.__getitem__, [sample.labels for sample in samples])
     lines = zip(heads, values, strict=True)
     if not exemplars:
@@ -199,7 +199,7 @@ def _histograms(
     family: Family, templates: _Templates, *, exemplars: bool
 ) -> Iterator[str]:
     values = cast("list[HistogramValue]", [sample.value for sample in family.samples])
-    sums = _numbers([value.sum for value in values])
+    sums = numbers([value.sum for value in values])
     for sample, value, total in zip(family.samples, values, sums, strict=True):
         counts: Iterable[object] = value.cumulative
         if exemplars and value.exemplars:
@@ -219,16 +219,16 @@ def _exemplar(exemplar: Exemplar | None) -> str:
 _encoder = msgspec.json.Encoder(enc_hook=float)
 
 
-def _numbers(values: list[float]) -> list[str]:
+def numbers(values: list[float]) -> list[str]:
+    """Spell numbers, be they finite or not."""
     data = _encoder.encode(values).decode()
     if "l" in data or "u" in data:
         # A null, which is what JSON makes of NaN and infinity; or a true or false.
-        return [spelled(float(value)) for value in values]
+        return [_number(float(value)) for value in values]
     return data[1:-1].split(",") if values else []
 
 
-def spelled(value: float) -> str:
-    """Spell one number, be it finite or not."""
+def _number(value: float) -> str:
     if isfinite(value):
         return str(value)
     # "nan" and "inf" are what Python says, and not OpenMetrics.

@@ -23,6 +23,7 @@ from loopotel_prom.exporter.remote_write import (
     HttpReceiver,
     PositionFile,
     Sender,
+    Transferred,
     basic,
     bearer,
     beginning,
@@ -45,6 +46,15 @@ TAKEN = Answer(400, "duplicate sample for timestamp")
 def at(second: float, *points: tuple[Series, float]) -> Instant:
     """Build an instant some seconds after noon; of one point unless told."""
     return Instant(NOON_MS + int(second * 1000), list(points or ((A, second),)))
+
+
+def moved(
+    history: list[Instant], receiver: "Scripted", file: PositionFile, **options: Any
+) -> Transferred:
+    """Transfer a history; give what was taken."""
+    done = Transferred()
+    transfer(history, receiver.sender(), file, done, **options)
+    return done
 
 
 def a_batch(*instants: Instant) -> Batch:
@@ -205,6 +215,8 @@ class Scripted:
         waits: Seconds that were slept between.
     """
 
+    name = "scripted"
+
     def __init__(self, *answers: Answer) -> None:
         self._answers = list(answers)
         self.messages: list[bytes] = []
@@ -260,7 +272,7 @@ def test_patience_has_an_end():
     """The last wait is cut short, one more attempt is made, and then it is told."""
     receiver = Scripted(Answer(503, "overloaded", retry_after_seconds=1e9))
     with pytest.raises(
-        DeliveryError, match=r"^503 overloaded, at 2 attempts; start the command again"
+        DeliveryError, match=r"^scripted: 503 overloaded, at 2 attempts; start the com"
     ):
         receiver.sender(patience_seconds=60).send(a_batch(at(0)))
     assert receiver.waits == [60]
@@ -271,20 +283,20 @@ def test_who_waits_is_told_why():
     lines: list[str] = []
     receiver = Scripted(*[Answer(None, "no connection")] * 5, OK)
     receiver.sender(tell=lines.append).send(a_batch(at(0)))
-    assert lines == ["no connection; trying again for 600 s"]
+    assert lines == ["scripted: no connection; trying again for 600 s"]
 
 
 @pytest.mark.parametrize(
     ("answer", "said"),
     (
-        (BEHIND, "400 out of order sample; it has newer samples: give it storage.tsdb"),
+        (BEHIND, "; it has newer samples: give it storage.tsdb.out_of_order_time_w"),
         (Answer(400, "out of bounds"), "reaches back to 2026-01-01 12:00:00Z, or take"),
-        (Answer(500, "too old sample"), "500 too old sample; it has newer samples"),
-        (Answer(302, "go to http://x/"), "302 go to http://x/; give that URL"),
-        (Answer(401, "who?"), "401 who?; name credentials by --basic-auth-file"),
+        (Answer(500, "too old sample"), "; it has newer samples"),
+        (Answer(302, "go to http://x/"), "; give that URL, if you trust it"),
+        (Answer(401, "who?"), "; name credentials by --basic-auth-file"),
         (Answer(404, "page not found"), "give the whole address, such as http"),
-        (Answer(422, "label"), "422 label; see what the receiver's log says"),
-        (Answer(None, "TLS failed: x", is_final=True), "TLS failed: x; see"),
+        (Answer(422, "label"), "; see what the receiver's log says"),
+        (Answer(None, "TLS failed: x", is_final=True), "certificates by --ca-file"),
     ),
 )
 def test_a_refusal_ends_at_once_and_says_what_helps(answer, said):
@@ -293,8 +305,9 @@ def test_a_refusal_ends_at_once_and_says_what_helps(answer, said):
     with pytest.raises(DeliveryError) as raised:
         receiver.sender().send(a_batch(at(0), at(9)))
     assert said in str(raised.value)
+    about = ", of samples from 2026-01-01 12:00:00Z to 2026-01-01 12:00:09Z; "
     assert str(raised.value).startswith(
-        "samples from 2026-01-01 12:00:00Z to 2026-01-01 12:00:09Z: "
+        f"scripted: {answer.status or ''} {answer.text}{about}".replace("  ", " ")
     )
     assert not receiver.waits
 
@@ -363,10 +376,10 @@ def test_what_is_acknowledged_is_not_sent_again(place):
     """The next transfer sends what is later, be the history longer by then."""
     history = [at(second) for second in range(6)]
     with place() as file:
-        assert transfer(history[:4], Scripted(OK).sender(), file).instants == 4
+        assert moved(history[:4], Scripted(OK), file).instants == 4
     receiver = Scripted(OK)
     with place() as file:
-        done = transfer(history, receiver.sender(), file)
+        done = moved(history, receiver, file)
     assert receiver.messages == [Encoder().encode(history[4:])]
     assert (done.first_ms, done.end_ms) == (history[4].time_ms, history[5].time_ms)
 
@@ -376,7 +389,7 @@ def test_metadata_goes_with_the_first_request(place):
     receiver = Scripted(OK)
     with place() as file:
         history = [at(0), at(1)]
-        transfer(history, receiver.sender(), file, batch_samples=1, metadata=b"\x1a\0")
+        moved(history, receiver, file, batch_samples=1, metadata=b"\x1a\0")
     assert [message[-2:] == b"\x1a\0" for message in receiver.messages] == [True, False]
 
 
@@ -384,9 +397,7 @@ def test_a_failed_transfer_keeps_what_was_acknowledged(place):
     """What was refused is not in doubt: none of it was taken."""
     with place() as file:
         with pytest.raises(DeliveryError):
-            transfer(
-                [at(0), at(1)], Scripted(OK, BEHIND).sender(), file, batch_samples=1
-            )
+            moved([at(0), at(1)], Scripted(OK, BEHIND), file, batch_samples=1)
         assert (file.position.time_ms, file.position.sending_ms) == (NOON_MS, None)
 
 
@@ -395,12 +406,12 @@ def test_an_unanswered_request_stays_in_doubt(place):
     history = [at(second) for second in range(6)]
     gone = Scripted(OK, Answer(None, "gone"))
     with place() as file, pytest.raises(DeliveryError):
-        transfer(history, gone.sender(), file, batch_samples=2)
+        moved(history, gone, file, batch_samples=2)
     receiver = Scripted(BEHIND, BEHIND, OK)
     with place() as file:
         assert file.position.sending_ms == history[3].time_ms
         sender = receiver.sender()
-        transfer(history, sender, file, batch_samples=9)
+        transfer(history, sender, file, Transferred(), batch_samples=9)
         assert file.position.sending_ms is None
     assert receiver.messages[0] == Encoder().encode(history[2:4])
     assert receiver.messages[-1] == Encoder().encode(history[4:])
@@ -411,9 +422,9 @@ def test_a_shorter_history_leaves_the_rest_in_doubt(place):
     """What may be there beyond its end still may be."""
     history = [at(second) for second in range(4)]
     with place() as file, pytest.raises(DeliveryError):
-        transfer(history, Scripted(Answer(None, "gone")).sender(), file)
+        moved(history, Scripted(Answer(None, "gone")), file)
     with place() as file:
-        transfer(history[:2], Scripted(OK).sender(), file)
+        moved(history[:2], Scripted(OK), file)
         position = file.position
     assert position.time_ms == history[1].time_ms
     assert position.sending_ms == history[3].time_ms
@@ -422,7 +433,7 @@ def test_a_shorter_history_leaves_the_rest_in_doubt(place):
 def test_a_position_is_private_and_has_no_secret(place, tmp_path):
     """A query may be one; of it there is a digest only."""
     with place(url=URL + "?token=geheim") as file:
-        transfer([at(0)], Scripted(OK).sender(), file)
+        moved([at(0)], Scripted(OK), file)
     path = tmp_path / "position.json"
     written = json.loads(path.read_text())
     assert path.stat().st_mode & 0o777 == 0o600
@@ -442,7 +453,7 @@ def test_a_position_is_private_and_has_no_secret(place, tmp_path):
 def test_a_position_of_something_else_is_an_error(place, change, said):
     """It says what differs, and touches nothing."""
     with place() as file:
-        transfer([at(0)], Scripted(OK).sender(), file)
+        moved([at(0)], Scripted(OK), file)
     with pytest.raises(ConfigError, match=r"^position .*position\.json: ") as raised:
         place(**change)
     assert said in str(raised.value)
@@ -698,7 +709,7 @@ def test_a_history_gets_through_what_goes_wrong(http, server, cramjam, place):
     )
     history = [at(0), at(1), at(2)]
     with place() as file:
-        done = transfer(history, sender, file, batch_samples=1)
+        transfer(history, sender, file, done := Transferred(), batch_samples=1)
     bodies = [bytes(cramjam.snappy.decompress_raw(body)) for _, body in server.requests]
     first, second, third = (Encoder().encode([one]) for one in history)
     assert bodies == [first, *[second] * 5, third]

@@ -19,9 +19,11 @@ from loopotel_prom.exporter.remote_write.transfer import (
     Transferred,
     transfer,
 )
+from loopotel_prom.exporter.remote_write.url import EXAMPLE, shown_url
 
 __all__ = [
     "BATCH_SAMPLES",
+    "EXAMPLE",
     "Address",
     "Answer",
     "Credentials",
@@ -36,5 +38,6 @@ __all__ = [
     "bearer",
     "beginning",
     "encode_metadata",
+    "shown_url",
     "transfer",
 ]

@@ -5,7 +5,8 @@ By hand, as it is two dozen lines: the four messages are in `specs/remote-write.
 """
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import cache
 
 from loopotel_prom.metrics.catalogue import Metric
 from loopotel_prom.replay.points import Instant, Series
@@ -13,8 +14,6 @@ from loopotel_prom.replay.points import Instant, Series
 _TYPES = {"counter": 1, "gauge": 2, "histogram": 3}
 _SEVEN_BITS = 0x7F
 _INT64 = 2**64 - 1
-
-_pack_double = struct.Struct("<d").pack
 
 
 def encode_metadata(metrics: Iterable[Metric]) -> bytes:
@@ -32,7 +31,11 @@ def encode_metadata(metrics: Iterable[Metric]) -> bytes:
 
 
 class Encoder:
-    """Spells requests; what a series is called is spelled once."""
+    """
+    Spells requests; what a series is called is spelled once.
+
+    A series that comes as the same object each time is found the fastest.
+    """
 
     def __init__(self) -> None:
         self._spelled: dict[Series, bytes] = {}
@@ -50,12 +53,19 @@ class Encoder:
             instants: In order of time.
         """
         samples_of: dict[Series, list[bytes]] = {}
+        # By id, as to hash a series takes longer than all the rest; `instants` keeps
+        # each alive, so no id comes twice. Equal ones find each other all the same.
+        add_to: dict[int, Callable[[bytes], None]] = {}
         for time_ms, points in instants:
             after = b"\x10" + _varint(time_ms & _INT64)
             before = b"\x12" + _varint(9 + len(after)) + b"\x09"
+            pack = _packer(len(after))
             for series, value in points:
-                sample = before + _pack_double(value) + after
-                samples_of.setdefault(series, []).append(sample)
+                add = add_to.get(id(series))
+                if add is None:
+                    add = samples_of.setdefault(series, []).append
+                    add_to[id(series)] = add
+                add(pack(before, value, after))
         return b"".join(
             _field(1, self._labels(series) + b"".join(samples))
             for series, samples in samples_of.items()
@@ -73,6 +83,11 @@ class Encoder:
             )
             self._spelled[series] = spelled
         return spelled
+
+
+@cache
+def _packer(bytes_after: int) -> Callable[[bytes, float, bytes], bytes]:
+    return struct.Struct(f"<3sd{bytes_after}s").pack
 
 
 def _text(number: int, value: str) -> bytes:

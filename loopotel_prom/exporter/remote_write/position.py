@@ -7,13 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
-from urllib.parse import urlsplit, urlunsplit
 
 import msgspec
 from msgspec import Struct
 
 from loopotel_prom.archive.folders import sync_folder
 from loopotel_prom.errors import ArchiveError, ConfigError
+from loopotel_prom.exporter.remote_write.url import shown_url
 
 VERSION = 1
 
@@ -54,11 +54,10 @@ def beginning(
         archive: What is read, spelled the same each time.
         options: What else changes what is sent, or to whom; JSON values.
     """
-    parts = urlsplit(url)
     whole = msgspec.json.encode([url, archive, options], order="deterministic")
     return Position(
         version=VERSION,
-        url=urlunsplit((parts.scheme, parts.netloc, parts.path, "", "")),
+        url=shown_url(url),
         archive=tuple(archive),
         fingerprint=hashlib.sha256(whole).hexdigest(),
     )

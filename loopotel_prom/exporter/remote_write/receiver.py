@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import urlsplit
 
 import requests
 import urllib3
 
 from loopotel_prom.errors import ConfigError, MissingExtraError
 from loopotel_prom.exporter.remote_write.credentials import Credentials
+from loopotel_prom.exporter.remote_write.url import check_url, shown_url
 from loopotel_prom.version import __version__
 
 # What a receiver says is shown in one line.
@@ -58,6 +58,10 @@ class Answer:
 class Receiver(Protocol):
     """Takes requests."""
 
+    @property
+    def name(self) -> str:
+        """Say which it is, for people."""
+
     def post(self, message: bytes) -> Answer:
         """Hand one `WriteRequest` over; whatever happens is an `Answer`."""
 
@@ -85,7 +89,7 @@ class Address:
     timeout_seconds: float = 30.0
 
     def __post_init__(self) -> None:
-        _check_url(self.url)
+        check_url(self.url)
         for name, value in self.headers.items():
             _check_header(name, value)
         if self.ca_file is not None and not self.ca_file.is_file():
@@ -99,11 +103,15 @@ class HttpReceiver:
     Args:
         address: Where.
 
+    Attributes:
+        name: Its URL, without what may be a secret.
+
     Raises:
         MissingExtraError: There is nothing to compress with.
     """
 
     def __init__(self, address: Address) -> None:
+        self.name = shown_url(address.url)
         self._address = address
         self._compress = _snappy()
         self._session = requests.Session()
@@ -191,22 +199,6 @@ def _innermost(error: BaseException) -> str:
             break
         error = inner
     return str(getattr(error, "strerror", None) or error)
-
-
-def _check_url(url: str) -> None:
-    try:
-        parts = urlsplit(url)
-        port_is_good = parts.port != 0
-    except ValueError:
-        port_is_good = False
-    hint = "give the whole address, such as http://127.0.0.1:9090/api/v1/write"
-    if not port_is_good or parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise ConfigError(f"--url {url}: it is no http or https URL; {hint}")
-    if "@" in parts.netloc:
-        raise ConfigError(
-            "--url: it has credentials in it, which others could read; put them into a"
-            " file, and name it by --basic-auth-file"
-        )
 
 
 def _check_header(name: str, value: str) -> None:

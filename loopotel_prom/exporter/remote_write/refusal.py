@@ -1,10 +1,10 @@
 """Refusals: what an answer that is no yes means, and what to do about it."""
 
-from datetime import UTC, datetime
-
 from loopotel_prom.errors import DeliveryError
 from loopotel_prom.exporter.remote_write.batch import Batch
 from loopotel_prom.exporter.remote_write.receiver import Answer
+from loopotel_prom.exporter.remote_write.url import EXAMPLE
+from loopotel_prom.rfc3339 import format_time
 
 _GOOD = range(200, 300)
 _MOVED = range(300, 400)
@@ -17,7 +17,7 @@ _BEHIND = "out of order"
 _TAKEN = "duplicate"
 _TOO_OLD = ("out of bounds", "too old")
 
-_ADDRESS = "give the whole address, such as http://127.0.0.1:9090/api/v1/write"
+_ADDRESS = f"give the whole address, such as {EXAMPLE}"
 _HINTS = {
     401: "name credentials by --basic-auth-file or --bearer-token-file",
     403: "these credentials, or none, are not enough",
@@ -63,18 +63,20 @@ def said(answer: Answer) -> str:
     return " ".join(part for part in parts if part)
 
 
-def refused(answer: Answer, batch: Batch) -> DeliveryError:
-    """Make the error for a batch that the receiver does not want."""
+def refused(name: str, answer: Answer, batch: Batch) -> DeliveryError:
+    """Make the error for a batch that a receiver does not want."""
     since = _day_time(batch.first_ms)
-    where = f"samples from {since} to {_day_time(batch.end_ms)}"
-    return DeliveryError(f"{where}: {said(answer)}; {_hint(answer, since)}")
+    return DeliveryError(
+        f"{name}: {said(answer)}, of samples from {since} to"
+        f" {_day_time(batch.end_ms)}; {_hint(answer, since)}"
+    )
 
 
-def unreached(answer: Answer, attempts: int) -> DeliveryError:
+def unreached(name: str, answer: Answer, attempts: int) -> DeliveryError:
     """Make the error for a receiver that was waited for in vain."""
     return DeliveryError(
-        f"{said(answer)}, at {attempts} attempts; start the command again when the"
-        " receiver is well: it goes on where it stopped"
+        f"{name}: {said(answer)}, at {attempts} attempts; start the command again when"
+        " it is well: it goes on where it stopped"
     )
 
 
@@ -84,9 +86,11 @@ def _hint(answer: Answer, since: str) -> str:
             "it has newer samples: give it storage.tsdb.out_of_order_time_window that"
             f" reaches back to {since}, or take an empty one"
         )
+    if answer.status is None:
+        return "see that the address is right, or name its certificates by --ca-file"
     if answer.status in _MOVED:
         return "give that URL, if you trust it"
-    return _HINTS.get(answer.status or 0, _HINT)
+    return _HINTS.get(answer.status, _HINT)
 
 
 def _says(answer: Answer, *words: str) -> bool:
@@ -95,9 +99,4 @@ def _says(answer: Answer, *words: str) -> bool:
 
 
 def _day_time(time_ms: int) -> str:
-    # Whatever a clock once said; not every time has a date.
-    try:
-        when = datetime.fromtimestamp(time_ms // 1000, UTC)
-    except (ValueError, OverflowError, OSError):
-        return f"{time_ms} ms"
-    return f"{when:%Y-%m-%d %H:%M:%S}Z"
+    return format_time(time_ms * 1_000_000)[:19].replace("T", " ") + "Z"

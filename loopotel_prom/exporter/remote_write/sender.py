@@ -77,7 +77,7 @@ class Sender:
         answer = self._ask(self._encoder.encode(batch.instants) + metadata)
         if not refusal.is_good(answer):
             if not (self.in_doubt and refusal.is_there(answer)):
-                raise refusal.refused(answer, batch)
+                raise refusal.refused(self._receiver.name, answer, batch)
             self._send_each(batch)
         self.in_doubt = False
         self.requests += 1
@@ -89,10 +89,10 @@ class Sender:
             if refusal.is_good(answer):
                 continue
             if not refusal.is_there(answer):
-                raise refusal.refused(answer, batch)
+                raise refusal.refused(self._receiver.name, answer, batch)
             # Of a batch that was taken, the end is the newest that there is.
             if instant is batch.instants[-1] and refusal.is_behind(answer):
-                raise refusal.refused(answer, batch)
+                raise refusal.refused(self._receiver.name, answer, batch)
             self.repeated += 1
 
     def _ask(self, message: bytes) -> Answer:
@@ -103,10 +103,10 @@ class Sender:
             self.in_doubt |= not refusal.is_throttled(answer)
             left = deadline - self._clock()
             if left <= 0:
-                raise refusal.unreached(answer, attempt)
+                raise refusal.unreached(self._receiver.name, answer, attempt)
             attempt += 1
             if attempt == _TELL_BEFORE_ATTEMPT:
-                what = refusal.said(answer)
+                what = f"{self._receiver.name}: {refusal.said(answer)}"
                 self._tell(f"{what}; trying again for {self._patience:g} s")
             backoff = wait * (1 + self._chance()) / 2
             self._sleep(min(max(backoff, answer.retry_after_seconds), left))

@@ -9,7 +9,8 @@ from loopotel_prom.exporter.remote_write.position import PositionFile
 from loopotel_prom.exporter.remote_write.sender import Sender
 from loopotel_prom.replay.points import Instant
 
-BATCH_SAMPLES = 5000
+# Each request waits for its position to be on disk; larger ones are fewer.
+BATCH_SAMPLES = 10_000
 
 
 @dataclass(slots=True)
@@ -42,11 +43,12 @@ def transfer(
     instants: Iterable[Instant],
     sender: Sender,
     file: PositionFile,
+    done: Transferred,
     *,
     metadata: bytes = b"",
     batch_samples: int = BATCH_SAMPLES,
-    advance: Callable[[Transferred], object] = lambda _done: None,
-) -> Transferred:
+    advance: Callable[[], object] = lambda: None,
+) -> None:
     """
     Send what is later than the position; the position follows.
 
@@ -54,15 +56,15 @@ def transfer(
         instants: The history, all of it, in order of time.
         sender: Hands batches over.
         file: The position.
+        done: What was taken is counted here.
         metadata: What goes with the first request.
         batch_samples: The most in a request, unless one instant has more.
-        advance: Is called with what there is, after each request.
+        advance: Is called after each request.
 
     Raises:
         DeliveryError: The receiver does not take it; the position is kept.
         ArchiveError: The position cannot be written.
     """
-    done = Transferred()
     time_ms, doubtful_ms = file.position.time_ms, file.position.sending_ms
     later = _later(instants, time_ms)
     for batch in batches(later, samples=batch_samples, cut_ms=doubtful_ms):
@@ -77,11 +79,10 @@ def transfer(
             raise
         time_ms, metadata = batch.end_ms, b""
         done.add(batch)
-        advance(done)
+        advance()
     if done.end_ms is not None:
         is_over = doubtful_ms is None or done.end_ms >= doubtful_ms
         file.write(time_ms=time_ms, sending_ms=None if is_over else doubtful_ms)
-    return done
 
 
 def _later(instants: Iterable[Instant], than_ms: int | None) -> Iterator[Instant]:

@@ -1,0 +1,38 @@
+"""URLs of receivers: which can work, and what may be shown of them."""
+
+from urllib.parse import urlsplit, urlunsplit
+
+from loopotel_prom.errors import ConfigError
+
+EXAMPLE = "http://127.0.0.1:9090/api/v1/write"
+
+
+def check_url(url: str) -> None:
+    """
+    Look whether a receiver can be there.
+
+    Raises:
+        ConfigError: It is no URL for that, or has credentials in it.
+    """
+    # Also of what is no URL otherwise: an error is shown, and kept in logs.
+    if "@" in url.partition("?")[0]:
+        raise ConfigError(
+            "--url: it has credentials in it, which others could read; put them into a"
+            " file, and name it by --basic-auth-file"
+        )
+    try:
+        parts = urlsplit(url)
+        is_good = parts.scheme in {"http", "https"} and parts.port != 0
+    except ValueError:
+        is_good = False
+    if not is_good or not parts.hostname:
+        raise ConfigError(
+            f"--url {url}: it is no http or https URL; give the whole address, such as"
+            f" {EXAMPLE}"
+        )
+
+
+def shown_url(url: str) -> str:
+    """Leave out what may be a secret: a query."""
+    parts = urlsplit(url)
+    return urlunsplit((parts.scheme, parts.netloc, parts.path, "", ""))

@@ -13,6 +13,7 @@ from typing import Final, TypeVar
 from msgspec import Struct
 
 from loopotel_prom.errors import ConfigError
+from loopotel_prom.otlp.endpoint import EXAMPLE, full_endpoint, is_endpoint
 from loopotel_prom.pipeline import Parent
 
 T = TypeVar("T")
@@ -142,8 +143,8 @@ class Settings(Struct, frozen=True, kw_only=True):
         _check(
             "otlp",
             self.otlp,
-            self.otlp is None or type(self.otlp) is bool or _is_url(self.otlp),
-            "a URL such as http://127.0.0.1:4318/v1/traces, True or None",
+            self.otlp is None or type(self.otlp) is bool or is_endpoint(self.otlp),
+            f"a URL such as {EXAMPLE}, True or None",
         )
         _check(
             "archive",
@@ -172,14 +173,6 @@ def _is_text(value: object) -> bool:
     if value is None:
         return True
     return isinstance(value, str) and bool(value) and value.isprintable()
-
-
-def _is_url(value: object) -> bool:
-    return (
-        isinstance(value, str)
-        and re.fullmatch(r"https?://[^\s/?#]+(?:[/?][^\s#]*)?", value, re.ASCII)
-        is not None
-    )
 
 
 def _is_path(value: object) -> bool:
@@ -255,7 +248,7 @@ def read_settings(
         max_requests=pick("max_requests", max_requests, int, default.max_requests),
         archive=_absolute(pick("archive", archive, _text_or_none, default.archive)),
         durability=pick("durability", durability, str, default.durability),
-        otlp=_full_url(pick("otlp", otlp, _url_or_yes, default.otlp)),
+        otlp=_completed(pick("otlp", otlp, _url_or_yes, default.otlp)),
         max_concurrent_runs=pick(
             "max_concurrent_runs", max_concurrent_runs, int, default.max_concurrent_runs
         ),
@@ -317,11 +310,8 @@ def _url_or_yes(raw: str) -> str | bool | None:
     return word in _YES if word in _YES or word in _NO else raw.strip()
 
 
-def _full_url(endpoint: str | bool | None) -> str | bool | None:  # noqa: FBT001 - a value, no flag
-    """Complete an address without a path, as OpenTelemetry does its own."""
-    if isinstance(endpoint, str) and re.fullmatch(r"https?://[^/?#]+/?", endpoint):
-        return f"{endpoint.rstrip('/')}/v1/traces"
-    return endpoint
+def _completed(endpoint: T) -> T | str:
+    return full_endpoint(endpoint) if isinstance(endpoint, str) else endpoint
 
 
 def _names(raw: str) -> tuple[str, ...]:

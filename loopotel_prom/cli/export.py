@@ -3,6 +3,8 @@
 import typer
 
 from loopotel_prom.cli.export_loopnet import loopnet
+from loopotel_prom.cli.export_otlp import otlp
+from loopotel_prom.cli.export_remote_write import remote_write
 
 export = typer.Typer(
     name="export",
@@ -11,3 +13,5 @@ export = typer.Typer(
 )
 
 export.command()(loopnet)
+export.command()(otlp)
+export.command("remote-write")(remote_write)

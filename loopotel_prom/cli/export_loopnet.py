@@ -1,7 +1,7 @@
 """The command `loopotel-prom export loopnet`."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,7 +10,7 @@ import typer
 
 from loopotel_prom import ltf
 from loopotel_prom.archive.lines import BadLine
-from loopotel_prom.archive.reader import Entry
+from loopotel_prom.archive.reader import Entry, is_full
 from loopotel_prom.cli.engine import (
     EngineKind,
     Jobs,
@@ -23,9 +23,11 @@ from loopotel_prom.cli.output import output
 from loopotel_prom.cli.places import Places, places_of, reading
 from loopotel_prom.cli.rejects import Rejects, RejectsFile, Strict
 from loopotel_prom.cli.terminal import echo
-from loopotel_prom.engine import run
+from loopotel_prom.engine import Rejected, run
 from loopotel_prom.errors import ConfigError, DocumentError
 from loopotel_prom.exporter.loopnet import RecordOptions, record_from_line
+from loopotel_prom.exporter.loopnet.redact import scanner
+from loopotel_prom.exporter.redaction import MARK
 
 
 class MissingCost(StrEnum):
@@ -36,11 +38,19 @@ class MissingCost(StrEnum):
 
 
 class Source(StrEnum):
-    """Where runs come from, as far as they need no redaction."""
+    """Where runs come from."""
 
     SYNTHETIC = "synthetic"
     CASE_STUDY = "case_study"
+    PRODUCTION_REDACTED = "production_redacted"
     COMMUNITY = "community"
+
+
+class Redact(StrEnum):
+    """How much is taken out."""
+
+    BASIC = "basic"
+    FULL = "full"
 
 
 def loopnet(  # noqa: PLR0913 - a command has the options that it has
@@ -63,6 +73,20 @@ def loopnet(  # noqa: PLR0913 - a command has the options that it has
     source: Annotated[
         Source | None,
         typer.Option(help="Where the runs come from; told by their env_id if absent."),
+    ] = None,
+    redact: Annotated[
+        Redact | None,
+        typer.Option(
+            help="Take out secrets, or all free text; basic is part of the source"
+            " production_redacted."
+        ),
+    ] = None,
+    redaction_key: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Secret of 16 bytes or more, to tell loops apart at --redact full.",
+        ),
     ] = None,
     goal: Annotated[
         str | None, typer.Option(help="Objective of the runs that name none.")
@@ -96,7 +120,7 @@ def loopnet(  # noqa: PLR0913 - a command has the options that it has
 
     Each run once, in the order of the archive; the same bytes each time. What
     cannot become a valid record is named, counted, and ends nothing. The file
-    appears when it is complete.
+    appears when it is complete. Of redacted exports no error quotes a value, either.
     """
     options = RecordOptions(
         source=None if source is None else source.value,
@@ -107,7 +131,11 @@ def loopnet(  # noqa: PLR0913 - a command has the options that it has
         worker_count=workers,
         evaluator_count=evaluators,
         missing_cost=missing_cost.value,
+        redact=None if redact is None else redact.value,
+        redaction_key=None if redaction_key is None else redaction_key.read_bytes(),
     )
+    if options.redaction == "basic":
+        scanner()  # is it there?
     places = places_of(paths)
     counts = _Counts()
     with (
@@ -118,13 +146,20 @@ def loopnet(  # noqa: PLR0913 - a command has the options that it has
     ):
         for done in run(_Job(options), *places, engine=opened, advance=advance):
             if isinstance(done, BadLine):
-                refused.add(done)
+                refused.add(_told(done, options))
             else:
                 records.write(done.value.line)
                 counts.add(done.value)
     counts.rejected = refused.count
     _tell(counts, as_json=as_json, err=not as_json or target == "-")
     refused.end(strict=strict)
+
+
+def _told(line: BadLine, options: RecordOptions) -> BadLine:
+    """Keep a trace id that is none, and so may be anything, from being told."""
+    if options.redaction is None or not isinstance(line, Rejected):
+        return line
+    return line if is_full(line.trace_id) else replace(line, trace_id=MARK)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,10 @@ import base64
 import json
 import random
 import string
+import subprocess
+import sys
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -30,10 +33,11 @@ FULL: dict[str, Any] = json.loads(
 )
 BASIC = RecordOptions(objective="repair the code at hand", redact="basic")
 WHOLE = RecordOptions(objective="repair the code at hand", redact="full")
+GOAL = ("--source", "production_redacted", "--goal", "repair the code")
 ALNUM = string.ascii_letters + string.digits
 HEX = "0123456789abcdef"
-# Of what is not secret 560 texts; so many are changed all the same.
-MOST_FALSE = 0
+# Of 603 texts without a secret so many are changed all the same.
+MOST_FALSE = 30
 
 
 class Planted(NamedTuple):
@@ -205,16 +209,27 @@ def test_what_was_planted_is_seen_where_nothing_is_redacted() -> None:
 def _ordinary() -> Iterator[str]:
     """Give what agents are told, and what they write: nothing secret in it."""
     draw = random.Random(7)
+    yield from _tasks(draw)
+    yield from _identifiers(draw)
+    yield from _paths()
+    yield from _code()
+    yield from _sentences()
+
+
+def _tasks(draw: random.Random) -> Iterator[str]:
     verbs = ("Fix", "Refactor", "Review", "Speed up", "Document", "Test", "Port")
     units = ("tokenizer", "key-value store", "password form", "auth middleware")
-    for verb in verbs:
-        for unit in (*units, "HTTP/2 client", "LRU cache", "CSV importer", "parser"):
-            yield f"{verb} the {unit} until all 128 tests pass and score >= 0.85."
+    more = ("HTTP/2 client", "LRU cache", "CSV importer", "parser")
+    for verb, unit in product(verbs, (*units, *more)):
+        yield f"{verb} the {unit} until all 128 tests pass and score >= 0.85."
     models = ("gpt-4o-mini-2024-07-18", "claude-3-5-sonnet-20241022", "o3-mini")
     for model in (*models, "gemini-2.0-flash-001", "Llama-3.3-70B-Instruct-AWQ-INT4"):
         yield f"Judge by {model}, temperature 0.2, max_tokens=4096, top_p 0.95."
         yield f'{{"model": "{model}", "max_tokens": 1024, "stop_token": "</s>"}}'
         yield f"tokens: {draw.randint(100, 99999)} in, 412 out; key metric: LES 0.74"
+
+
+def _identifiers(draw: random.Random) -> Iterator[str]:
     for _ in range(60):
         yield f"See commit {draw.randbytes(20).hex()} for the regression."
         yield f"run ltf-{_uuid(draw)} of task {_uuid(draw)} ended in stall"
@@ -223,17 +238,25 @@ def _ordinary() -> Iterator[str]:
         yield f"Pull registry.example/agent@sha256:{digest} and run it."
         yield f"short hash {draw.randbytes(4).hex()}, build 20241022T101530Z"
         yield f"pod loop-runner-{draw.randbytes(5).hex()}-x2x4z restarted 3 times"
+        # What looks as a key does, and is not called anything else.
+        yield f"{draw.randbytes(20).hex()} is the first bad one"
+
+
+def _paths() -> Iterator[str]:
     folders = ("src/loopotel_prom/exporter/loopnet", "/usr/lib/python3.11/asyncio")
     names = ("test_secret_scanner.py", "base64HighEntropyString.ts", "token_store.go")
-    for folder in (*folders, "C:\\Users\\build\\agent", "deploy/k8s/overlays/prod"):
-        for name in (*names, "password_reset_controller.rb", "KeyboardInputService.kt"):
-            yield f"Edit {folder}/{name}:128 and keep the imports sorted."
-            yield f"FAILED {folder}/{name}::test_case_17 - AssertionError: 3 != 4"
+    more = ("password_reset_controller.rb", "KeyboardInputService.kt")
+    others = ("C:\\Users\\build\\agent", "deploy/k8s/overlays/prod")
+    for folder, name in product((*folders, *others), (*names, *more)):
+        yield f"Edit {folder}/{name}:128 and keep the imports sorted."
+        yield f"FAILED {folder}/{name}::test_case_17 - AssertionError: 3 != 4"
     hosts = ("https://docs.example.com", "http://127.0.0.1:10110", "s3://bucket/traces")
-    for host in hosts:
-        for page in ("/guide/auth/tokens?page=2", "/runs/2026/03/02/index.html#key"):
-            for number in range(6):
-                yield f"Read {host}{page} and cite section {number}.{number + 1}."
+    pages = ("/guide/auth/tokens?page=2", "/runs/2026/03/02/index.html#key")
+    for host, page, number in product(hosts, pages, range(6)):
+        yield f"Read {host}{page} and cite section {number}.{number + 1}."
+
+
+def _code() -> Iterator[str]:
     code = (
         "def login(user: str, password: str) -> Token: ...",
         "password = getpass.getpass('Password: ')",
@@ -264,20 +287,23 @@ def _ordinary() -> Iterator[str]:
         for around in ("{}", "Why does this fail?\n```\n{}\n```", "Rewrite: {}"):
             yield around.format(line)
         yield json.dumps({"tool": "edit", "arguments": {"text": line}})
+
+
+def _sentences() -> Iterator[str]:
     subjects = ("The planner", "A worker", "The judge", "Our reviewer", "The tool")
-    for subject in subjects:
-        for predicate in (
-            "passes the key facts on and keeps its budget of 20000 tokens",
-            "compares both drafts, sentence by sentence, before it decides",
-            "writes internationalization and authentication docs in plain words",
-            "asks a human where the passing score of 0.9 cannot be reached",
-            "stops at max_iterations=25 or when cost_usd exceeds 1.50",
-            "uses retrieval-augmented-generation with text-embedding-3-large",
-            "returns {'status': 'ok', 'items': [1, 2, 3], 'next': null}",
-            "calls search(query='prometheus exemplars', limit=10) twice",
-        ):
-            for mood in ("", "Usually ", "If it can, "):
-                yield f"{mood}{subject} {predicate}."
+    predicates = (
+        "passes the key facts on and keeps its budget of 20000 tokens",
+        "compares both drafts, sentence by sentence, before it decides",
+        "writes internationalization and authentication docs in plain words",
+        "asks a human where the passing score of 0.9 cannot be reached",
+        "stops at max_iterations=25 or when cost_usd exceeds 1.50",
+        "uses retrieval-augmented-generation with text-embedding-3-large",
+        "returns {'status': 'ok', 'items': [1, 2, 3], 'next': null}",
+        "calls search(query='prometheus exemplars', limit=10) twice",
+    )
+    moods = ("", "Usually ", "If it can, ")
+    for subject, predicate, mood in product(subjects, predicates, moods):
+        yield f"{mood}{subject} {predicate}."
 
 
 def _uuid(draw: random.Random) -> str:
@@ -294,3 +320,184 @@ def test_ordinary_texts_stay_as_they_are() -> None:
     changed = {text: scanner.clean(text) for text in texts}
     wrong = [f"{a!r} -> {b!r}" for a, b in changed.items() if a != b]
     assert len(wrong) <= MOST_FALSE, "\n".join(wrong)
+
+
+@pytest.mark.parametrize(
+    ("name", "verdict"),
+    (
+        ("password", True),
+        ("dbPassword", True),
+        ("API_KEY", True),
+        ("x-api-key", True),
+        ("access_token", True),
+        ("token", True),
+        ("clientSecret2", True),
+        ("connectionString", True),
+        ("Set-Cookie", True),
+        ("max_tokens", False),
+        ("token_count", False),
+        ("eos_token", False),
+        ("key", False),
+        ("keyboard", False),
+        ("secretary", False),
+        ("monkey", False),
+        ("author", False),
+        ("", False),
+    ),
+)
+def test_a_name_says_whether_its_value_is_secret(name: str, verdict: bool) -> None:  # noqa: FBT001 - drawn by name
+    """However its words are put together."""
+    assert is_secret(name) is verdict
+
+
+@pytest.mark.parametrize(
+    ("value", "clean", "paths"),
+    (
+        ({"password": 12345678}, {"password": MARK}, ["s.password"]),
+        ({"password": {"a": ["b"]}}, {"password": MARK}, ["s.password"]),
+        ({"password": None, "token": True}, {"password": None, "token": True}, []),
+        (
+            {"env": [{"name": "API_KEY", "value": "plain"}]},
+            {"env": [{"name": "API_KEY", "value": MARK}]},
+            ["s.env[0].value"],
+        ),
+        (["--password", "plain", "x"], ["--password", MARK, "x"], ["s[1]"]),
+        (
+            ["-----BEGIN PRIVATE KEY-----", "ab", "-----END PRIVATE KEY-----", "x"],
+            [MARK, MARK, MARK, "x"],
+            ["s[0]", "s[1]", "s[2]"],
+        ),
+        ({"a b": {"pwd": "x"}}, {"a b": {"pwd": MARK}}, ['s["a b"].pwd']),
+        (
+            {"joe@example.com": 1, "ann@example.com": 2},
+            {MARK: 1, f"{MARK} 2": 2},
+            [f's["{MARK}"]', f's["{MARK} 2"]'],
+        ),
+    ),
+)
+def test_a_secret_in_a_structure_goes(value: Any, clean: Any, paths: list[str]) -> None:
+    """By the names around it; and it is told where it was."""
+    removed = Removed()
+    assert redacted(value, "s", Scanner(), removed) == clean
+    assert removed == paths
+
+
+def test_structures_without_end_are_cut() -> None:
+    """What is nested deeper than anybody reads counts as secret."""
+    value: Any = "deep"
+    for _ in range(500):
+        value = {"a": [value]}
+    removed = Removed()
+    text = json.dumps(redacted(value, "s", Scanner(), removed))
+    assert "deep" not in text
+    assert len(removed) == 1
+
+
+def test_text_longer_than_can_be_scanned_goes() -> None:
+    """All of it."""
+    assert Scanner().clean("a " * 40_000) == MARK
+
+
+def test_redaction_is_repeatable() -> None:
+    """The same document gives the same bytes, by another scanner too."""
+    text = f"{PLANTED[0].text} and {PLANTED[-2].text}"
+    document = _document(metadata={"loop_spec": {"prompt": text}})
+    first = ltf.encode(record_from_trace(document, BASIC))
+    assert first == ltf.encode(record_from_trace(document, BASIC))
+    assert Scanner().clean(text) == Scanner().clean(text)
+    assert Scanner().clean(Scanner().clean(text)) == Scanner().clean(text)
+
+
+def test_production_is_redacted_at_least_at_basic() -> None:
+    """There is no way to name the source and keep the secrets."""
+    options = RecordOptions(source="production_redacted", objective="repair the code")
+    record = record_from_trace(_document(), options)
+    assert record["source"] == "production_redacted"
+    assert record["redaction"]["level"] == "basic"
+
+
+def test_full_leaves_no_free_text() -> None:
+    """Whatever it says: objective, specification, tags and name are gone."""
+    document = _with_code("fail.of_ours") | {
+        "loop_name": "acme invoices",
+        "metadata": {"objective": "pay the invoices", "loop_spec": {"a": "b"}},
+    }
+    record = record_from_trace(document, WHOLE)
+    assert record["loop_name"] == "loop-redacted"
+    assert "loop_spec" not in record
+    assert "tags" not in record["metadata"]
+    assert record["redaction"] == {
+        "level": "full",
+        "fields_removed": ["loop_name", "objective", "loop_spec", "metadata.tags"],
+    }
+
+
+def test_a_key_keeps_the_runs_of_a_loop_together() -> None:
+    """By a hash that nobody can try names against, who has not the key."""
+    names = set()
+    for key in (b"k" * 16, b"l" * 16):
+        options = RecordOptions(
+            objective="repair the code", redact="full", redaction_key=key
+        )
+        for name in ("code-repair", "code-repair", "research"):
+            record = record_from_trace(_document(loop_name=name), options)
+            names.add(record["loop_name"])
+    assert len(names) == 4
+
+
+def test_a_key_that_can_be_tried_is_refused() -> None:
+    """Too short."""
+    with pytest.raises(ConfigError, match="at least 16 bytes"):
+        RecordOptions(redaction_key=b"short")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    (
+        {"schema_version": "{}"},
+        {"trace_id": "{}"},
+        {"ended_at": "{}"},
+        {"outcome": "{}"},
+        {"metadata": {"objective": "repair the code", "patterns": ["{}"]}},
+        {"loop_name": "éé"},
+    ),
+)
+def test_errors_of_redacted_exports_quote_nothing(changes: dict[str, Any]) -> None:
+    """They say where, and what is wrong."""
+    words = 'it\'s my "hunter" 42'
+    filled = json.loads(json.dumps(changes).replace("{}", json.dumps(words)[1:-1]))
+    line = Line("t.jsonl", 1, 0, ltf.encode(_document() | filled))
+    with pytest.raises(DocumentError) as raised:
+        record_from_line(line, BASIC)
+    assert MARK in str(raised.value)
+    assert "hunter" not in str(raised.value)
+    assert raised.value.__cause__ is None
+
+
+def test_the_command_tells_no_secret(tmp_path: Path) -> None:
+    """Neither in records, nor in rejects, nor on its streams."""
+    secrets = [one for one in PLANTED if one.kind in {"github", "hex", "jwt"}]
+    documents = []
+    for number, one in enumerate(secrets):
+        trace_id = f"ltf-{number:08x}-0000-4000-8000-000000000000"
+        documents += [
+            _document(trace_id=trace_id, metadata={"objective": one.text}),
+            _document(trace_id=one.secret),
+            _document(trace_id=trace_id.replace("-4000-", "-5000-"), outcome=one.text),
+        ]
+    source = tmp_path / "t.jsonl"
+    source.write_bytes(b"\n".join(map(ltf.encode, documents)) + b"\n{bad\n")
+    command = "-m loopotel_prom.cli export loopnet t.jsonl --output r.jsonl"
+    for rejects in ((), ("--rejects", "bad.jsonl")):
+        done = subprocess.run(
+            (sys.executable, *command.split(), *GOAL, *rejects),
+            cwd=tmp_path,
+            capture_output=True,
+            check=True,
+            text=True,
+        )
+        assert "0 records" not in done.stderr
+        told = done.stdout + done.stderr + (tmp_path / "r.jsonl").read_text()
+        if rejects:
+            told += (tmp_path / "bad.jsonl").read_text()
+        assert [one.kind for one in secrets if one.secret in told] == []

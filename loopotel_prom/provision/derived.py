@@ -18,7 +18,7 @@ from loopotel_prom.provision.addresses import DEFAULT, Place
 from loopotel_prom.provision.edit import edit
 from loopotel_prom.provision.shipped import shipped
 
-_MADE = "# Made from {}: change that, then run\n# `make specs`.\n"
+_MADE = "# Made from {} by `make specs`.\n"
 _RULES = "prometheus/rules"
 _IN_COMPOSE = replace(
     DEFAULT,

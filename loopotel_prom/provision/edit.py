@@ -29,6 +29,8 @@ _TARGET = re.compile(
     r"(?P<after> *\]| *)$",
     re.MULTILINE,
 )
+# What connects to Alertmanager; with no scheme it is HTTP at /.
+_ALERTMANAGERS = re.compile(r"(?<=^  alertmanagers:\n)    - (?=static)", re.MULTILINE)
 _LISTEN = re.compile(r"--web\.listen-address 127\.0\.0\.1:10110$", re.MULTILINE)
 _HANDED = re.compile(r"--web\.listen-address systemd$", re.MULTILINE)
 _STREAM = re.compile(r"^ListenStream=127\.0\.0\.1:10110$", re.MULTILINE)
@@ -72,8 +74,11 @@ def _special(
     path: str, addresses: Addresses
 ) -> tuple[tuple[re.Pattern[str], _Replace], ...]:
     """Give what is done to one kind of file before all others."""
-    if path.startswith(("prometheus/", "compose/prometheus")):
-        return ((_TARGET, lambda match: _targets(match, addresses)),)
+    if path.startswith("prometheus/"):
+        return (
+            (_TARGET, lambda match: _targets(match, addresses)),
+            (_ALERTMANAGERS, lambda match: _reached(match, addresses.alertmanager)),
+        )
     if path.startswith("systemd/"):
         first = addresses.exporters[0]
         return (
@@ -109,6 +114,16 @@ def _targets(match: re.Match[str], addresses: Addresses) -> str:
     if before.endswith("- "):
         return "\n".join(before + each for each in quoted)
     return before + ", ".join(quoted) + match["after"]
+
+
+def _reached(match: re.Match[str], place: Place) -> str:
+    """Say how, where that is not HTTP at the root."""
+    fields = {
+        "scheme": "" if place.scheme == "http" else place.scheme,
+        "path_prefix": place.path,
+    }
+    lines = [f"{name}: {value}\n      " for name, value in fields.items() if value]
+    return match[0] + "".join(lines)
 
 
 def _listen(exporter: Place) -> str:

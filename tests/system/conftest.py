@@ -361,3 +361,18 @@ def command(tmp_path: Path) -> Iterator[Callable[..., Child]]:
 
     with ExitStack() as stack:
         yield start
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Iterator[Callable[..., Child]]:
+    """Return `start(argv)`, which runs any program in `tmp_path`."""
+    numbers = itertools.count()
+
+    def start(argv: Sequence[str]) -> Child:
+        folder = tmp_path / f"program-{next(numbers)}"
+        child = Child(argv, folder=folder, cwd=tmp_path)
+        stack.callback(child.close)
+        return child
+
+    with ExitStack() as stack:
+        yield start

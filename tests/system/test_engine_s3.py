@@ -1,0 +1,169 @@
+"""Archives and exports in an object store, which speaks S3 over HTTP."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import s3fs
+from moto.server import ThreadedMotoServer
+
+from loopotel_prom.archive.lines import zstd
+
+FULL = json.loads(
+    (Path(__file__).parents[2] / "specs/examples/full.good.json").read_bytes()
+)
+GOAL = ("--goal", "repair the code at hand")
+TOKENS = {
+    "AWS_ACCESS_KEY_ID": "test",
+    "AWS_SECRET_ACCESS_KEY": "test",
+    "AWS_DEFAULT_REGION": "us-east-1",
+}
+
+
+def _document(number: int) -> bytes:
+    trace_id = f"ltf-{number:08x}-0000-4000-8000-000000000000"
+    return json.dumps(FULL | {"trace_id": trace_id}).encode() + b"\n"
+
+
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[str]:
+    """Run a store."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def store(endpoint: str) -> s3fs.S3FileSystem:
+    """Reach it; with an empty bucket named `loops`."""
+    store = s3fs.S3FileSystem(
+        key=TOKENS["AWS_ACCESS_KEY_ID"],
+        secret=TOKENS["AWS_SECRET_ACCESS_KEY"],
+        endpoint_url=endpoint,
+        skip_instance_cache=True,
+        use_listings_cache=False,
+    )
+    if store.exists("loops"):
+        store.rm("loops", recursive=True)
+    store.mkdir("loops")
+    return store
+
+
+@pytest.fixture
+def archive(tmp_path: Path, store: s3fs.S3FileSystem) -> Path:
+    """Make an archive, in a folder and in the bucket."""
+    folder = tmp_path / "traces"
+    folder.mkdir()
+    old = _document(1) + b"{bad\n" + _document(2)
+    (folder / "traces-20260101T000000Z-aa.jsonl.zst").write_bytes(zstd.compress(old))
+    lines = b"".join(_document(number) for number in range(3, 60))
+    (folder / "traces-20260102T000000Z-aa.jsonl").write_bytes(lines)
+    torn = _document(1) + b"\n[1]\n" + _document(60) + _document(61)[:-40]
+    (folder / "traces.jsonl").write_bytes(torn)
+    for path in folder.iterdir():
+        store.pipe_file(f"loops/a/traces/{path.name}", path.read_bytes())
+    store.pipe_file("loops/a/traces/notes.txt", b"none of ours")
+    return folder
+
+
+@pytest.fixture
+def export(endpoint: str, command: Callable, tmp_path: Path) -> Callable[..., str]:
+    """Run `export loopnet` to its end; give what it told."""
+
+    def do(*args: str, code: int = 0) -> str:
+        child = command(
+            *("export", "loopnet", *args, *GOAL),
+            env={**TOKENS, "AWS_ENDPOINT_URL": endpoint},
+            cwd=tmp_path,
+        )
+        assert child.wait(120) == code, child.tail()
+        assert "Traceback" not in child.output()
+        return child.output()
+
+    return do
+
+
+@pytest.mark.parametrize("options", (("--engine", "none"), ("--jobs", "2")))
+def test_a_bucket_is_read_and_written_as_a_folder(
+    archive: Path, store: s3fs.S3FileSystem, export: Callable, options: tuple
+) -> None:
+    """Records and rejects are the same bytes; but for the places in these."""
+    files = ("--output", "r.jsonl", "--rejects", "bad.jsonl")
+    here = export("traces", *files, *options)
+    url = "s3://loops/a/traces"
+    files = ("--output", "s3://loops/r.jsonl", "--rejects", "s3://loops/b/bad.jsonl")
+    there = export(url, *files, "--shard-bytes", "9000", *options)
+    folder = archive.parent
+    assert store.cat_file("loops/r.jsonl") == (folder / "r.jsonl").read_bytes() != b""
+    rejects = (
+        (folder / "bad.jsonl").read_bytes().replace(b'"traces/', f'"{url}/'.encode())
+    )
+    assert store.cat_file("loops/b/bad.jsonl") == rejects != b""
+    assert there == here
+    assert len(rejects.splitlines()) == 3
+
+
+def test_a_single_object_is_an_archive_of_its_own(
+    archive: Path, export: Callable
+) -> None:
+    """Compressed or not."""
+    name = "traces-20260101T000000Z-aa.jsonl.zst"
+    told = export(f"s3://loops/a/traces/{name}", "--output", "r.jsonl")
+    assert "2 records" in told
+    assert "line 2 (byte " in told
+
+
+def test_records_that_take_many_requests_arrive(
+    tmp_path: Path, store: s3fs.S3FileSystem, export: Callable
+) -> None:
+    """More than one part of an upload, and of a download."""
+    lines = b"".join(_document(number) for number in range(9000))
+    (tmp_path / "t.jsonl").write_bytes(lines)
+    store.pipe_file("loops/t.jsonl", lines)
+    export("s3://loops/t.jsonl", "--output", "s3://loops/out.jsonl")
+    export("t.jsonl", "--output", "out.jsonl")
+    assert len(lines) > 20e6
+    assert store.cat_file("loops/out.jsonl") == (tmp_path / "out.jsonl").read_bytes()
+
+
+def test_an_export_that_fails_leaves_no_object(
+    archive: Path, store: s3fs.S3FileSystem, export: Callable
+) -> None:
+    """The earlier one stays as it was, and no upload is left open."""
+    store.pipe_file("loops/r.jsonl", b"earlier")
+    places = ("s3://loops/a/traces", "missing")
+    told = export(*places, "--output", "s3://loops/r.jsonl", code=1)
+    assert "missing: " in told
+    assert store.cat_file("loops/r.jsonl") == b"earlier"
+    assert store.list_multipart_uploads("loops") == []
+
+
+def test_an_archive_in_a_bucket_is_not_written_into(
+    archive: Path, store: s3fs.S3FileSystem, export: Callable
+) -> None:
+    """Least of all over what is being read."""
+    url = "s3://loops/a/traces/"
+    export(url, "--output", f"{url}traces.jsonl", code=2)
+    assert store.cat_file("loops/a/traces/traces.jsonl").count(b"\n") == 4
+
+
+@pytest.mark.parametrize(
+    "url", ("s3://loops/none", "s3://nobody/traces", "s3://loops/none/t.jsonl")
+)
+def test_nothing_there_is_one_line(
+    store: s3fs.S3FileSystem, export: Callable, url: str
+) -> None:
+    """Which names the URL."""
+    told = export(url, "--output", "r.jsonl", code=1)
+    assert told == f"loopotel-prom: {url}: there is nothing; check the URL\n"
+
+
+def test_a_store_that_refuses_is_one_line(archive: Path, export: Callable) -> None:
+    """Here for want of the bucket; behind the rejects."""
+    args = ("--output", "s3://nobody/r.jsonl", "--rejects", "bad.jsonl")
+    told = export(*args, code=1)
+    assert told.startswith("loopotel-prom: s3://nobody/r.jsonl: ")
+    assert told.count("\n") == 1

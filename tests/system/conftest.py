@@ -142,6 +142,7 @@ class Prometheus:
         flags: Sequence[str],
         scrape: Mapping[str, Any],
         data: Path | None,
+        more: Mapping[str, Any],
     ) -> None:
         folder.mkdir()
         config = folder / "prometheus.yml"
@@ -157,6 +158,7 @@ class Prometheus:
                             **scrape,
                         }
                     ],
+                    **more,
                 }
             )
         )
@@ -294,11 +296,11 @@ def free_port() -> Callable[[], int]:
 @pytest.fixture
 def prometheus(tmp_path: Path) -> Iterator[Callable[..., Prometheus]]:
     """
-    Return `start(targets, *, scrape_interval="1s", flags=(), scrape={}, data=None)`.
+    Return `start(targets, *, scrape_interval="1s", flags=(), scrape={}, ...)`.
 
     It starts a real Prometheus that scrapes `targets` ("host:port") as job
-    "loopotel", and returns it ready. `scrape` adds to that job's configuration;
-    `data` is a folder of blocks that it goes on from.
+    "loopotel", and returns it ready. `scrape` adds to that job's configuration,
+    `more` to the whole; `data` is a folder of blocks that it goes on from.
     """
     if shutil.which("prometheus") is None:
         pytest.fail(
@@ -315,6 +317,7 @@ def prometheus(tmp_path: Path) -> Iterator[Callable[..., Prometheus]]:
         flags: Sequence[str] = (),
         scrape: Mapping[str, Any] | None = None,
         data: Path | None = None,
+        more: Mapping[str, Any] | None = None,
     ) -> Prometheus:
         server = Prometheus(
             targets,
@@ -323,6 +326,7 @@ def prometheus(tmp_path: Path) -> Iterator[Callable[..., Prometheus]]:
             flags=flags,
             scrape=scrape or {},
             data=data,
+            more=more or {},
         )
         stack.callback(server.close)
         server.wait_until_ready()

@@ -3,6 +3,7 @@
 import typer
 
 from loopotel_prom.cli.export_loopnet import loopnet
+from loopotel_prom.cli.export_openmetrics import openmetrics
 from loopotel_prom.cli.export_otlp import otlp
 from loopotel_prom.cli.export_remote_write import remote_write
 
@@ -13,5 +14,6 @@ export = typer.Typer(
 )
 
 export.command()(loopnet)
+export.command()(openmetrics)
 export.command()(otlp)
 export.command("remote-write")(remote_write)

@@ -16,6 +16,9 @@ SUFFIX = ".om"
 
 # As long as a block: promtool reads all of a file again for each block in it.
 SLICE_MS = 2 * 3600 * 1000
+_DAY_SLICES = 12
+# Fewer are read twelve times in the time that promtool takes to start twice.
+_FEW_SAMPLES = 20_000
 # Some 70 MB of text, and half of that in memory.
 MOST_SAMPLES = 500_000
 
@@ -52,7 +55,7 @@ class _Group:
 
 class OpenMetricsFiles:
     """
-    Writes a history to files of a folder, each for two hours of it at most.
+    Writes a history to files of a folder, each for two hours, or a quiet day.
 
     What it holds is the file that comes next. A file appears when it is complete.
 
@@ -74,7 +77,8 @@ class OpenMetricsFiles:
         # series is kept so that no other gets its identity.
         self._known: dict[int, tuple[Series, Callable[[str], None]]] = {}
         self._families: dict[Metric, dict[Labels, _Group]] = {m: {} for m in CATALOGUE}
-        self._slice = 0
+        # The two hours that the file begins in, and how many have begun there.
+        self._begin = 0
         self._part = 0
         self._held = 0
         self.files = 0
@@ -90,14 +94,22 @@ class OpenMetricsFiles:
             OSError: Writing failed. What was complete before is there.
         """
         for instant in instants:
-            place = instant.time_ms // SLICE_MS
-            if place != self._slice:
-                self._flush()
-                self._slice, self._part = place, 0
-            elif self._held + len(instant.points) > self._most_samples:
-                self._flush()
+            self._cut(instant)
             self._hold(instant)
         self._flush()
+
+    def _cut(self, instant: Instant) -> None:
+        """Write the file that is held, if the instant belongs into the next."""
+        place = instant.time_ms // SLICE_MS
+        is_new_day = place // _DAY_SLICES != self._begin // _DAY_SLICES
+        if (
+            is_new_day
+            or (place != self._begin and self._held >= _FEW_SAMPLES)
+            or self._held + len(instant.points) > self._most_samples
+        ):
+            self._flush()
+        if not self._held and place != self._begin:
+            self._begin, self._part = place, 0
 
     def _hold(self, instant: Instant) -> None:
         known, end = self._known, f" {instant.time_ms / 1000:.3f}\n"
@@ -130,7 +142,7 @@ class OpenMetricsFiles:
         if not self._held:
             return
         self._part += 1
-        begin = datetime.fromtimestamp(self._slice * SLICE_MS / 1000, UTC)
+        begin = datetime.fromtimestamp(self._begin * SLICE_MS / 1000, UTC)
         name = f"loops-{begin:%Y%m%dT%H%M%SZ}-{self._part:04}{SUFFIX}"
         self._save(self._folder / name)
         self.files += 1

@@ -41,7 +41,8 @@ class HistoryOptions:
     # Enough for rates over five minutes, as with a usual scrape interval.
     keep_alive_seconds: float = 60.0
     linger_seconds: float = 30.0
-    idle_seconds: float = 3600.0
+    # As long as Prometheus looks back; more would be most of what there is.
+    idle_seconds: float = 300.0
     since_ms: int | None = None
     until_ms: int | None = None
     labels: tuple[tuple[str, str], ...] = DEFAULT_LABELS

@@ -4,6 +4,7 @@ import email.utils
 import json
 import math
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 from loopotel_prom.errors import ConfigError, DeliveryError
 from loopotel_prom.exporter.remote_write import (
@@ -276,6 +278,12 @@ def test_patience_has_an_end():
     ):
         receiver.sender(patience_seconds=60).send(a_batch(at(0)))
     assert receiver.waits == [60]
+
+
+def test_patience_is_a_time():
+    """What is none is an error, before anything is sent."""
+    with pytest.raises(ConfigError, match=r"^--patience nan: 0 or more is possible"):
+        Scripted(OK).sender(patience_seconds=math.nan)
 
 
 def test_who_waits_is_told_why():
@@ -633,6 +641,36 @@ def test_what_does_not_speak_tls_is_final(http, server):
     assert answer.text.startswith("TLS failed: ")
 
 
+@pytest.fixture
+def ca_file(server, tmp_path) -> Path:
+    """Have the server speak TLS; give the certificates to trust."""
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    server.url = server.url.replace("http:", "https:")
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    return tmp_path / "ca.pem"
+
+
+def test_a_receiver_may_have_an_authority_of_its_own(http, ca_file):
+    """Which is named, and trusted for it alone."""
+    assert http(ca_file=ca_file).post(b"").status == 204
+
+
+def test_an_unknown_authority_is_final(http, ca_file):
+    """It says so, and nothing is sent there."""
+    answer = http().post(b"")
+    assert answer.is_final
+    assert "certificate verify failed" in answer.text
+
+
+def test_a_file_without_certificates_is_final(http, ca_file):
+    """Nobody is trusted for it."""
+    ca_file.write_text("no certificate\n")
+    assert http(ca_file=ca_file).post(b"").is_final
+
+
 @pytest.mark.parametrize(
     ("read", "content", "header"),
     (
@@ -674,6 +712,9 @@ def test_a_file_without_credentials_is_an_error(tmp_path, content):
         ({"url": "ftp://x/"}, "it is no http or https URL"),
         ({"url": "http://[::1/"}, "it is no http or https URL"),
         ({"url": "http://x:99999/"}, "it is no http or https URL"),
+        ({"url": "http://a..b/"}, "it is no http or https URL"),
+        ({"url": "http://ex ample/"}, "it is no http or https URL"),
+        ({"url": "u:geheim@x/"}, "it has credentials in it"),
         ({"url": "http://u:geheim@x/"}, "it has credentials in it"),
         ({"headers": {"Authorization": "geheim"}}, "others could read it"),
         ({"headers": {"X-Api-Key": "geheim"}}, "others could read it"),
@@ -681,6 +722,7 @@ def test_a_file_without_credentials_is_an_error(tmp_path, content):
         ({"headers": {"a b": "x"}}, "no header of HTTP"),
         ({"headers": {"a": "x\r\nb: y"}}, "no header of HTTP"),
         ({"ca_file": Path("/nowhere")}, "there is no such file"),
+        ({"timeout_seconds": math.nan}, "from 0.001 to 3600 seconds are possible"),
     ),
 )
 def test_an_address_that_cannot_work_is_an_error(options, said):

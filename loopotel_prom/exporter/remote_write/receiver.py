@@ -19,6 +19,7 @@ from loopotel_prom.version import __version__
 # What a receiver says is shown in one line.
 _MOST_TEXT_BYTES = 4096
 _MOST_TEXT = 300
+_LONGEST_SECONDS = 3600.0
 _NOBODY = Credentials()
 _HEADER = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _PROTOCOL = {
@@ -92,6 +93,11 @@ class Address:
         check_url(self.url)
         for name, value in self.headers.items():
             _check_header(name, value)
+        if not 0 < self.timeout_seconds <= _LONGEST_SECONDS:
+            raise ConfigError(
+                f"--timeout {self.timeout_seconds:g}: from 0.001 to"
+                f" {_LONGEST_SECONDS:g} seconds are possible"
+            )
         if self.ca_file is not None and not self.ca_file.is_file():
             raise ConfigError(f"CA file {self.ca_file}: there is no such file")
 
@@ -134,7 +140,11 @@ class HttpReceiver:
                 verify=self._session.verify,
             ) as answer:
                 return _answer(answer)
-        except (requests.RequestException, OSError) as error:
+        except (
+            requests.RequestException,
+            urllib3.exceptions.HTTPError,
+            OSError,
+        ) as error:
             return _no_answer(error)
 
     def close(self) -> None:
@@ -186,19 +196,26 @@ def _no_answer(error: Exception) -> Answer:
             return Answer(None, f"the proxy failed: {_innermost(error)}")
         case requests.exceptions.Timeout():
             return Answer(None, "no answer in time")
-        case requests.exceptions.ConnectionError() | OSError():
+        case requests.exceptions.ConnectionError():
             return Answer(None, f"no connection: {_innermost(error)}")
-    return Answer(None, str(error), is_final=True)
+    # A URL that only looks like one, a file of certificates that has none in it.
+    return Answer(None, _innermost(error), is_final=True)
 
 
 def _innermost(error: BaseException) -> str:
     """Say what was wrong beneath the layers that only pass it on."""
     while True:
-        inner = getattr(error, "reason", None) or error.__context__
-        if not isinstance(inner, BaseException):
-            break
+        inner = next(
+            (
+                inner
+                for name in ("reason", "original_error", "__context__")
+                if isinstance(inner := getattr(error, name, None), BaseException)
+            ),
+            None,
+        )
+        if inner is None:
+            return str(getattr(error, "strerror", None) or error)
         error = inner
-    return str(getattr(error, "strerror", None) or error)
 
 
 def _check_header(name: str, value: str) -> None:

@@ -59,8 +59,10 @@ def is_behind(answer: Answer) -> bool:
 
 def said(answer: Answer) -> str:
     """Tell what the receiver said, in some words."""
-    parts = (str(answer.status or ""), answer.text)
-    return " ".join(part for part in parts if part)
+    status = "" if answer.status is None else str(answer.status)
+    # Go's own pages say it again.
+    text = answer.text.removeprefix(status).strip()
+    return f"{status} {text}".strip()
 
 
 def refused(name: str, answer: Answer, batch: Batch) -> DeliveryError:

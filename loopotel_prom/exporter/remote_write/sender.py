@@ -4,6 +4,7 @@ import random
 import time
 from collections.abc import Callable
 
+from loopotel_prom.errors import ConfigError
 from loopotel_prom.exporter.remote_write import refusal
 from loopotel_prom.exporter.remote_write.batch import Batch
 from loopotel_prom.exporter.remote_write.message import Encoder
@@ -28,6 +29,9 @@ class Sender:
         sleep: Waits for seconds.
         chance: Gives a number from 0 to 1.
 
+    Raises:
+        ConfigError: Patience is no time.
+
     Attributes:
         in_doubt: Whether the latest batch may have been taken, where `send` raised.
         requests: How many batches were acknowledged.
@@ -46,6 +50,8 @@ class Sender:
         sleep: Callable[[float], object] = time.sleep,
         chance: Callable[[], float] = random.random,
     ) -> None:
+        if not patience_seconds >= 0:
+            raise ConfigError(f"--patience {patience_seconds}: 0 or more is possible")
         self._receiver = receiver
         self._encoder = encoder
         self._patience = patience_seconds
@@ -57,6 +63,11 @@ class Sender:
         self.requests = 0
         self.retries = 0
         self.repeated = 0
+
+    @property
+    def series(self) -> int:
+        """How many different series there were."""
+        return self._encoder.series
 
     def send(
         self, batch: Batch, *, metadata: bytes = b"", in_doubt: bool = False

@@ -1,6 +1,6 @@
 """A transfer: a history on its way to a receiver, from its position on."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from loopotel_prom.errors import DeliveryError
@@ -47,7 +47,6 @@ def transfer(
     *,
     metadata: bytes = b"",
     batch_samples: int = BATCH_SAMPLES,
-    advance: Callable[[], object] = lambda: None,
 ) -> None:
     """
     Send what is later than the position; the position follows.
@@ -59,7 +58,6 @@ def transfer(
         done: What was taken is counted here.
         metadata: What goes with the first request.
         batch_samples: The most in a request, unless one instant has more.
-        advance: Is called after each request.
 
     Raises:
         DeliveryError: The receiver does not take it; the position is kept.
@@ -79,7 +77,6 @@ def transfer(
             raise
         time_ms, metadata = batch.end_ms, b""
         done.add(batch)
-        advance()
     if done.end_ms is not None:
         is_over = doubtful_ms is None or done.end_ms >= doubtful_ms
         file.write(time_ms=time_ms, sending_ms=None if is_over else doubtful_ms)

@@ -1,8 +1,12 @@
 """URLs of receivers: which can work, and what may be shown of them."""
 
+import re
 from urllib.parse import urlsplit, urlunsplit
 
 from loopotel_prom.errors import ConfigError
+
+# Names, also of other scripts, and addresses.
+_HOST = re.compile(r"(?:[\w-]{1,63}\.)*[\w-]{1,63}\.?|[0-9a-f:.]*:[0-9a-f:.%\w]*")
 
 EXAMPLE = "http://127.0.0.1:9090/api/v1/write"
 
@@ -22,10 +26,15 @@ def check_url(url: str) -> None:
         )
     try:
         parts = urlsplit(url)
-        is_good = parts.scheme in {"http", "https"} and parts.port != 0
+        is_good = (
+            parts.scheme in {"http", "https"}
+            and parts.port != 0
+            and url.isprintable()
+            and _HOST.fullmatch(parts.hostname or "") is not None
+        )
     except ValueError:
         is_good = False
-    if not is_good or not parts.hostname:
+    if not is_good:
         raise ConfigError(
             f"--url {url}: it is no http or https URL; give the whole address, such as"
             f" {EXAMPLE}"

@@ -2,7 +2,7 @@
 # installed outside it but the Debian packages listed below, by `make test`.
 
 .NOTPARALLEL:
-.PHONY: help demo test test-faults lint format bench specs build clean prometheus FORCE
+.PHONY: help demo test test-faults lint format bench specs dashboards build clean prometheus FORCE
 .DEFAULT_GOAL := help
 
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
@@ -32,6 +32,8 @@ lint: .venv/.lint ## check format, lint and types
 	@.venv/bin/ruff check .
 	@echo "==> mypy"
 	@.venv/bin/mypy
+	@echo "==> dashboards --check"
+	@.venv/bin/python -m dashboards --check
 
 format: .venv/.lint ## format the code and apply safe fixes
 	@.venv/bin/ruff check --fix-only .
@@ -47,6 +49,9 @@ bench: .venv/.bench ## run every benchmark against its peer; ARGS="--quick"
 specs: .venv/.lint ## write the generated files of specs/ and deploy/ anew
 	@.venv/bin/python -m loopotel_prom.metrics.document >specs/metrics.md
 	@.venv/bin/python -m loopotel_prom.provision.derived
+
+dashboards: .venv/.lint ## write the boards' JSON anew
+	@.venv/bin/python -m dashboards
 
 build: .venv/.build ## build the sdist and the wheel into dist/
 	@echo "==> building dist/"

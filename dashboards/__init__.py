@@ -1,0 +1,1 @@
+"""The Grafana dashboards: plain Python that builds the JSON beside it."""

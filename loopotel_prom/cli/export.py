@@ -5,6 +5,7 @@ import typer
 from loopotel_prom.cli.export_loopnet import loopnet
 from loopotel_prom.cli.export_openmetrics import openmetrics
 from loopotel_prom.cli.export_otlp import otlp
+from loopotel_prom.cli.export_parquet import parquet
 from loopotel_prom.cli.export_remote_write import remote_write
 
 export = typer.Typer(
@@ -16,4 +17,5 @@ export = typer.Typer(
 export.command()(loopnet)
 export.command()(openmetrics)
 export.command()(otlp)
+export.command()(parquet)
 export.command("remote-write")(remote_write)

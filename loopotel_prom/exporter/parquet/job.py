@@ -1,0 +1,42 @@
+"""The job that gives the rows of a document."""
+
+from dataclasses import dataclass
+
+from loopotel_prom.archive.reader import Entry
+from loopotel_prom.exporter.parquet.columns import ITERATIONS
+from loopotel_prom.exporter.parquet.rows import Row, RunRows
+from loopotel_prom.exporter.parquet.table import packed
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """
+    What a document becomes.
+
+    Attributes:
+        run: Its row in the table of runs.
+        iterations: Its rows in the other, packed; small beside the document.
+        count: How many those are.
+    """
+
+    run: Row
+    iterations: bytes
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class RowsJob:
+    """Makes the rows of a document, in constant memory but for what it gives."""
+
+    def __call__(self, entry: Entry) -> Rows:
+        """
+        Make them.
+
+        Raises:
+            DocumentError: There is no document, or one of another format.
+            ArchiveError: Reading failed.
+        """
+        rows = RunRows(entry)
+        iterations = packed(rows.iterations(), ITERATIONS)
+        run = rows.run()
+        return Rows(run, iterations, rows.count)

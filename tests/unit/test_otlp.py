@@ -1,15 +1,9 @@
 """OTLP: what a real receiver reads of a document, and what a bad one does."""
 
-import gzip
 import os
-import socket
-import subprocess
-import sys
-import textwrap
 import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -20,11 +14,6 @@ pytest.importorskip(
 )
 
 from opentelemetry import trace
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
-    ExportTraceServiceRequest,
-    ExportTraceServiceResponse,
-)
-from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
@@ -33,6 +22,13 @@ from loopotel_prom.errors import ConfigError, DocumentError
 from loopotel_prom.exporter import otlp as exporter_module
 from loopotel_prom.exporter.otlp import OtlpExporter
 from loopotel_prom.otlp import readable_spans
+from tests.unit.otlp_receiver import (
+    Receiver,
+    receiving,
+    refusing,
+    run_script,
+    values,
+)
 
 TRACE_ID = "ltf-0af76519-16cd-43dd-8448-eb211c80319c"
 TRACE_BYTES = bytes.fromhex("0af7651916cd43dd8448eb211c80319c")
@@ -87,71 +83,11 @@ def translated(document: dict[str, Any]) -> list[ReadableSpan]:
     return readable_spans(document, resource=Resource({}))
 
 
-class Receiver(ThreadingHTTPServer):
-    """An OTLP/HTTP receiver that remembers, answers `status`, and may wait."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.status = 200
-        self.requests: list[ExportTraceServiceRequest] = []
-        self.may_answer = threading.Event()
-        self.may_answer.set()
-
-    @property
-    def endpoint(self) -> str:
-        """Tell where to send."""
-        return f"http://127.0.0.1:{self.server_port}/v1/traces"
-
-    def spans(self) -> list[Span]:
-        """List what arrived, in order."""
-        return [
-            span
-            for request in list(self.requests)
-            for resource in request.resource_spans
-            for scope in resource.scope_spans
-            for span in scope.spans
-        ]
-
-    def span(self, name: str) -> Span:
-        """Find the one span of this name."""
-        (found,) = (span for span in self.spans() if span.name == name)
-        return found
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: Receiver
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        if self.headers.get("Content-Encoding") == "gzip":
-            body = gzip.decompress(body)
-        self.server.requests.append(ExportTraceServiceRequest.FromString(body))
-        self.server.may_answer.wait(60)
-        answer = ExportTraceServiceResponse().SerializeToString()
-        self.send_response(self.server.status)
-        self.send_header("Content-Type", "application/x-protobuf")
-        self.send_header("Content-Length", str(len(answer)))
-        self.end_headers()
-        self.wfile.write(answer)
-
-    def log_message(self, *_: object) -> None:
-        """Keep the test's output for failures."""
-
-
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
     """Run a receiver on a free port."""
-    server = Receiver()
-    # The default poll would hold each shutdown up for half a second.
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    yield server
-    server.may_answer.set()
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with receiving() as server:
+        yield server
 
 
 @pytest.fixture
@@ -159,10 +95,8 @@ def refused_endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Hold a port that refuses connections."""
     # The SDK tries again for this long; its default is 10 s.
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "1")
-    # Bound and never listening: nobody else gets the port, nobody answers.
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        yield f"http://127.0.0.1:{held.getsockname()[1]}/v1/traces"
+    with refusing() as endpoint:
+        yield endpoint
 
 
 @pytest.fixture(autouse=True)
@@ -178,30 +112,6 @@ def delivered(receiver: Receiver, document: dict[str, Any]) -> list[Span]:
         exporter.export(document)
         assert exporter.flush(timeout_seconds=30)
     return receiver.spans()
-
-
-def values(attributes: list[KeyValue]) -> dict[str, Any]:
-    """Read protobuf attributes back as plain values."""
-
-    def value_of(item: KeyValue) -> Any:
-        kind = item.value.WhichOneof("value")
-        value = getattr(item.value, kind)
-        if kind != "array_value":
-            return value
-        return [getattr(v, v.WhichOneof("value")) for v in value.values]
-
-    return {item.key: value_of(item) for item in attributes}
-
-
-def run_script(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run Python source in a process of its own."""
-    return subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", textwrap.dedent(script), *arguments],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
 
 
 def test_ids_are_those_of_the_document(receiver: Receiver) -> None:

@@ -109,6 +109,8 @@ def month(
     """
     Simulate loops at work, by day, several runs at a time.
 
+    Times are whole microseconds, as those of documents are.
+
     Args:
         begin_ns: The first day, Unix nanoseconds.
         loops: How many.
@@ -130,7 +132,7 @@ def month(
     )
     # No two at a time: what is first would be a matter of the archive's order.
     runs = [
-        _run(name, start_ns + number * 1_000_003, chance, ids)
+        _run(name, start_ns + number * 1_003_000, chance, ids)
         for number, (start_ns, name) in enumerate(starts)
     ]
     simulated = Month(sorted(runs, key=lambda run: run.start_ns))
@@ -152,7 +154,7 @@ def _run(loop: str, start_ns: int, chance: random.Random, ids: SequentialIds) ->
     effects: list[float] = []
     with run:
         for number in range(1, chance.randint(3, 20)):
-            seconds = chance.uniform(2.0, 90.0)
+            seconds = round(chance.uniform(2.0, 90.0), 6)
             clock.advance(seconds=seconds)
             score = round(chance.random(), 3)
             effects.append(min(score / _TARGET, 1.0))
@@ -176,7 +178,7 @@ def _run(loop: str, start_ns: int, chance: random.Random, ids: SequentialIds) ->
                 worker_id="coder",
                 evaluator_id="rubric",
             )
-        clock.advance(seconds=chance.uniform(0.0, 2.0))
+        clock.advance(seconds=round(chance.uniform(0.0, 2.0), 6))
         outcome = "success" if steps[-1].score >= _TARGET else "failure"
         run.finish(outcome=outcome, termination_reason="goal_met")
     return Run(loop, start_ns, clock.time_ns(), outcome, steps, run.build_trace())

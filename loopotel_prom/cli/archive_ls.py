@@ -17,14 +17,16 @@ from loopotel_prom.archive.open_runs import OpenRun, read_open_runs
 from loopotel_prom.archive.reader import Entry
 from loopotel_prom.cli import wording
 from loopotel_prom.cli.archive_source import (
-    DEFAULT_FOLDER,
+    DEFAULT_ARCHIVE,
+    Archive,
     Damage,
-    Folder,
     digest,
     entries,
 )
 from loopotel_prom.cli.columns import Column, render
 from loopotel_prom.cli.terminal import echo_safe, is_terminal
+from loopotel_prom.engine import Place, place_of
+from loopotel_prom.errors import ConfigError
 from loopotel_prom.rfc3339 import format_time
 from loopotel_prom.runs.digest import Digest, digest_of_open, time_of
 
@@ -47,7 +49,7 @@ _STATE = (Column("seen"), Column("state", style=wording.coloured))
 
 
 def ls(
-    folder: Folder = DEFAULT_FOLDER,
+    archive: Archive = DEFAULT_ARCHIVE,
     *,
     loop: Annotated[
         str | None, typer.Option(help="Only runs of the loop of this name.")
@@ -89,14 +91,17 @@ def ls(
         None if until is None else wording.parse_moment(until),
     )
     bad = Damage()
+    place = place_of(archive)
     if is_open:
-        _list_open(folder, wanted, limit, bad, as_json=as_json)
+        if isinstance(place, str):
+            raise ConfigError(f"{place}: --open reads journals, which are in folders")
+        _list_open(place, wanted, limit, bad, as_json=as_json)
     else:
         found = (
-            _newest(folder, wanted, limit, bad) if limit else _all(folder, wanted, bad)
+            _newest(place, wanted, limit, bad) if limit else _all(place, wanted, bad)
         )
         _print(found, as_json=as_json)
-    bad.end(folder)
+    bad.end(place)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,19 +133,19 @@ class _Wanted:
         return self.takes(head.loop_name, head.outcome or "unknown", started_ns)
 
 
-def _all(folder: Path, wanted: _Wanted, bad: Damage) -> Iterator[Digest]:
-    for entry in entries(folder, bad, bar=not is_terminal(sys.stdout)):
+def _all(place: Place, wanted: _Wanted, bad: Damage) -> Iterator[Digest]:
+    for entry in entries(place, bad, bar=not is_terminal(sys.stdout)):
         found = digest(entry, bad) if wanted.takes_entry(entry) else None
         if found is not None:
             yield found
 
 
-def _newest(folder: Path, wanted: _Wanted, limit: int, bad: Damage) -> Iterable[Digest]:
+def _newest(place: Place, wanted: _Wanted, limit: int, bad: Damage) -> Iterable[Digest]:
     """Read the newest file first, and no more files than are needed."""
     newest: deque[Digest] = deque()
     here: deque[Digest] = deque(maxlen=limit)
     file = None
-    for entry in entries(folder, bad, bar=True, newest_first=True):
+    for entry in entries(place, bad, bar=True, newest_first=True):
         if entry.line.file != file:
             _put_before(newest, here, limit)
             if len(newest) >= limit:

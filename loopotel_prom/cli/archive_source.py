@@ -6,19 +6,26 @@ from typing import Annotated, TypeAlias
 
 import typer
 
-from loopotel_prom.archive.files import folder_bytes
 from loopotel_prom.archive.lines import BadLine
-from loopotel_prom.archive.reader import Entry, read_archive
+from loopotel_prom.archive.reader import Entry
 from loopotel_prom.cli.terminal import echo, progress
 from loopotel_prom.cli.wording import damage
+from loopotel_prom.engine import Place, read_places, total_bytes
 from loopotel_prom.errors import DocumentError
 from loopotel_prom.runs.digest import Digest, digest_of
 
 DEFAULT_FOLDER = Path("traces")
+DEFAULT_ARCHIVE = str(DEFAULT_FOLDER)
 
 Folder: TypeAlias = Annotated[
     Path,
     typer.Argument(metavar="[DIR]", help="Folder of the archive, or a file of it."),
+]
+Archive: TypeAlias = Annotated[
+    str,
+    typer.Argument(
+        metavar="[DIR|URL]", help="Folder of the archive, or a file of it; or its URL."
+    ),
 ]
 
 
@@ -38,7 +45,7 @@ class Damage:
         self.count += 1
         echo(f"damaged: {damage(line)}", err=True)
 
-    def end(self, folder: Path) -> None:
+    def end(self, place: Place) -> None:
         """
         Close the command, with a hint if there was damage.
 
@@ -47,13 +54,15 @@ class Damage:
         """
         if self.count:
             where = "in 1 place" if self.count == 1 else f"in {self.count} places"
-            hint = f"loopotel-prom archive verify {folder}"
-            echo(f"the rest was read; damage {where}: see {hint}", err=True)
+            # Of a copy elsewhere there is nothing to be seen but this.
+            local = isinstance(place, Path)
+            hint = f": see loopotel-prom archive verify {place}" if local else ""
+            echo(f"the rest was read; damage {where}{hint}", err=True)
             raise typer.Exit(1)
 
 
 def entries(
-    folder: Path, bad: Damage, *, bar: bool, newest_first: bool = False
+    place: Place, bad: Damage, *, bar: bool, newest_first: bool = False
 ) -> Iterator[Entry]:
     """
     Read an archive's documents; tell of damage, and show how far reading is.
@@ -61,8 +70,8 @@ def entries(
     Raises:
         ArchiveError: It cannot be read.
     """
-    size = folder_bytes(folder) if folder.is_dir() else 0
-    with progress(str(folder), size, wanted=bar, total=size) as show:
+    size = total_bytes(place)
+    with progress(str(place), size, wanted=bar, total=size) as show:
         done = 0
 
         def advance(read: int) -> None:
@@ -70,8 +79,7 @@ def entries(
             done += read
             show(done)
 
-        items = read_archive(folder, newest_first=newest_first, advance=advance)
-        for item in items:
+        for item in read_places(place, newest_first=newest_first, advance=advance):
             if isinstance(item, BadLine):
                 bad.tell(item)
             else:

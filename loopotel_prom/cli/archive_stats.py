@@ -9,14 +9,15 @@ import typer
 
 from loopotel_prom.cli import wording
 from loopotel_prom.cli.archive_source import (
-    DEFAULT_FOLDER,
+    DEFAULT_ARCHIVE,
+    Archive,
     Damage,
-    Folder,
     digest,
     entries,
 )
 from loopotel_prom.cli.columns import Column, render
 from loopotel_prom.cli.terminal import echo_safe
+from loopotel_prom.engine import place_of
 from loopotel_prom.rfc3339 import format_time
 from loopotel_prom.runs.statistics import Distribution, Group, Statistics
 
@@ -51,7 +52,7 @@ class By(StrEnum):
 
 
 def stats(
-    folder: Folder = DEFAULT_FOLDER,
+    archive: Archive = DEFAULT_ARCHIVE,
     *,
     by: Annotated[
         By, typer.Option(help="What the runs are grouped by.", show_default=True)
@@ -66,9 +67,10 @@ def stats(
     Percentiles are exact, as values are counted at the 4 places that documents
     give them; beyond 20,000 different values they have 3 digits.
     """
+    place = place_of(archive)
     bad = Damage()
     statistics = Statistics(by.value)
-    for entry in entries(folder, bad, bar=True):
+    for entry in entries(place, bad, bar=True):
         found = digest(entry, bad)
         if found is not None:
             statistics.add(found)
@@ -82,7 +84,7 @@ def stats(
         )
         for line in render((Column(by.value, widest=_WIDEST), *_COLUMNS), rows):
             echo_safe(line)
-    bad.end(folder)
+    bad.end(place)
 
 
 def _rows(statistics: Statistics) -> Iterator[Group]:

@@ -9,8 +9,10 @@ from typing import Annotated, BinaryIO
 
 import typer
 
+from loopotel_prom.archive import remote
 from loopotel_prom.archive.lines import MAX_DOCUMENT_BYTES
 from loopotel_prom.cli.terminal import echo, is_terminal, progress
+from loopotel_prom.engine import open_object, place_of, total_bytes
 from loopotel_prom.errors import ArchiveError
 from loopotel_prom.validate import Verdict, validate_documents
 
@@ -22,7 +24,7 @@ def validate(
         list[str],
         typer.Argument(
             metavar="PATH...",
-            help="Files of LTF documents, one a line or one in a .json file, "
+            help="Files or URLs of LTF documents, one a line or one in a .json file, "
             "plain, .gz or .zst; - is standard input.",
         ),
     ],
@@ -69,8 +71,7 @@ def validate(
 def _verdicts(path: str, max_bytes: int, *, bar: bool) -> Iterator[Verdict]:
     """Judge the documents of one path; what cannot be read is a verdict too."""
     try:
-        source = _standard_input() if path == "-" else path
-        size = _size(path)
+        source, size = _source(path)
         # How much a compressed file holds is not known before its end.
         total = None if path.endswith((".gz", ".zst")) else size
         name = Path(path).name
@@ -84,6 +85,17 @@ def _verdicts(path: str, max_bytes: int, *, bar: bool) -> Iterator[Verdict]:
         yield Verdict(label=path, file=path, line=0, offset=0, valid=False, fault=fault)
 
 
+def _source(path: str) -> tuple[str | BinaryIO, int]:
+    """Give what is to be read, and its size; 0 for what has none."""
+    if path == "-":
+        return _standard_input(), 0
+    place = place_of(path)
+    if isinstance(place, str):
+        return open_object(place), total_bytes(place)
+    # As it was typed, which is how the verdicts call it.
+    return str(place) if remote.is_url(path) else path, _size(place)
+
+
 def _standard_input() -> BinaryIO:
     if sys.stdin is None:
         hint = "redirect a file into it"
@@ -91,10 +103,10 @@ def _standard_input() -> BinaryIO:
     return sys.stdin.buffer
 
 
-def _size(path: str) -> int:
+def _size(path: Path) -> int:
     """Return the size of a file; 0 for what has none, or cannot be asked."""
     try:
-        return Path(path).stat().st_size
+        return path.stat().st_size
     except OSError:
         return 0
 

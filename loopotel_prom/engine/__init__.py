@@ -2,7 +2,12 @@
 
 from loopotel_prom.engine.engine import Engine, open_engine
 from loopotel_prom.engine.faults import Rejected
-from loopotel_prom.engine.places import place_of, read_places, total_bytes
+from loopotel_prom.engine.places import (
+    open_object,
+    place_of,
+    read_places,
+    total_bytes,
+)
 from loopotel_prom.engine.plan import Place
 from loopotel_prom.engine.run import Done, run
 
@@ -12,6 +17,7 @@ __all__ = [
     "Place",
     "Rejected",
     "open_engine",
+    "open_object",
     "place_of",
     "read_places",
     "run",

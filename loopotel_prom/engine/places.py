@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO, cast
 
 from loopotel_prom.archive import remote
 from loopotel_prom.archive.files import Advance, folder_bytes
@@ -11,6 +12,8 @@ from loopotel_prom.archive.reader import Entry, Seen, entry_of
 from loopotel_prom.engine.plan import Place, Plan
 from loopotel_prom.engine.reading import read_shard
 from loopotel_prom.engine.source import GONE, GoneError
+from loopotel_prom.engine.stretch import Stretch
+from loopotel_prom.errors import ArchiveError
 
 _ALL = 2**62
 
@@ -33,7 +36,7 @@ def total_bytes(*places: Place) -> int:
 
 
 def read_places(
-    *places: Place, advance: Advance | None = None
+    *places: Place, newest_first: bool = False, advance: Advance | None = None
 ) -> Iterator[Entry | BadLine]:
     """
     Read the documents of archives, and of files named singly, each run once.
@@ -46,7 +49,7 @@ def read_places(
     """
     seen = Seen()
     with Plan(*places, shard_bytes=_ALL) as plan:
-        for shard in plan.shards():
+        for shard in plan.shards(newest_first=newest_first):
             if isinstance(shard, BadLine):
                 yield shard
                 continue
@@ -60,6 +63,22 @@ def read_places(
                         yield entry
             except GoneError:
                 yield BadLine(shard.file.name, 0, 0, GONE)
+
+
+def open_object(url: str) -> BinaryIO:
+    """
+    Open an object for reading, as one opens a file.
+
+    Raises:
+        ArchiveError: There is none, or it cannot be reached; reading may fail, too.
+        MissingExtraError: What reaches the URL is not installed.
+    """
+    found = remote.find(url)
+    if found is None:
+        raise ArchiveError("a folder", path=url, hint="name the files in it")
+    read_at = remote.RemoteFile(url).read_at
+    stream = Stretch(url, read_at, begin=0, end=found.size, size=found.size)
+    return cast("BinaryIO", stream)
 
 
 def _ignore(_lines: int) -> None:

@@ -71,9 +71,9 @@ class Plan:
         """Close the files that are held open. Idempotent."""
         self._open.close()
 
-    def shards(self) -> Iterator[Shard | BadLine]:
-        """Cut the files into shards."""
-        for file in self.files:
+    def shards(self, *, newest_first: bool = False) -> Iterator[Shard | BadLine]:
+        """Cut the files into shards, the last file first if need be."""
+        for file in reversed(self.files) if newest_first else self.files:
             if isinstance(file, BadLine):
                 yield file
             else:

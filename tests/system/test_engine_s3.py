@@ -70,18 +70,25 @@ def archive(tmp_path: Path, store: s3fs.S3FileSystem) -> Path:
 
 
 @pytest.fixture
-def export(endpoint: str, command: Callable, tmp_path: Path) -> Callable[..., str]:
-    """Run `export loopnet` to its end; give what it told."""
+def run(endpoint: str, command: Callable, tmp_path: Path) -> Callable[..., str]:
+    """Run a command to its end; give what it told."""
 
     def do(*args: str, code: int = 0) -> str:
-        child = command(
-            *("export", "loopnet", *args, *GOAL),
-            env={**TOKENS, "AWS_ENDPOINT_URL": endpoint},
-            cwd=tmp_path,
-        )
+        env = {**TOKENS, "AWS_ENDPOINT_URL": endpoint}
+        child = command(*args, env=env, cwd=tmp_path)
         assert child.wait(120) == code, child.tail()
         assert "Traceback" not in child.output()
         return child.output()
+
+    return do
+
+
+@pytest.fixture
+def export(run: Callable[..., str]) -> Callable[..., str]:
+    """Run `export loopnet`."""
+
+    def do(*args: str, code: int = 0) -> str:
+        return run("export", "loopnet", *args, *GOAL, code=code)
 
     return do
 
@@ -167,3 +174,25 @@ def test_a_store_that_refuses_is_one_line(archive: Path, export: Callable) -> No
     told = export(*args, code=1)
     assert told.startswith("loopotel-prom: s3://nobody/r.jsonl: ")
     assert told.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    (("archive", "ls"), ("archive", "ls", "--limit", "3"), ("archive", "stats")),
+)
+def test_an_archive_in_a_bucket_is_looked_into(
+    archive: Path, run: Callable, words: tuple[str, ...]
+) -> None:
+    """As one in a folder; damage is told by its URL, and counted."""
+    here = run(*words, "traces", code=1).replace("traces/", "s3://loops/a/traces/")
+    there = run(*words, "s3://loops/a/traces", code=1)
+    assert there == here.replace(": see loopotel-prom archive verify traces", "")
+
+
+def test_an_object_is_judged(archive: Path, run: Callable) -> None:
+    """Line by line, by its URL."""
+    name = "traces-20260101T000000Z-aa.jsonl.zst"
+    here = run("validate", f"traces/{name}", code=1)
+    there = run("validate", f"s3://loops/a/traces/{name}", code=1)
+    assert there.replace("s3://loops/a/", "") == here
+    assert here.count("\n") == 3

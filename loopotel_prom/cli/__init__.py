@@ -15,6 +15,7 @@ from loopotel_prom.cli.archive import archive
 from loopotel_prom.cli.demo import demo
 from loopotel_prom.cli.export import export
 from loopotel_prom.cli.provision import provision
+from loopotel_prom.cli.replay import replay
 from loopotel_prom.cli.rescore import rescore
 from loopotel_prom.cli.serve import serve
 from loopotel_prom.cli.terminal import echo
@@ -60,6 +61,7 @@ app.command()(demo)
 app.command()(provision)
 app.command()(rescore)
 app.command()(serve)
+app.command()(replay)
 app.command()(top)
 app.command()(validate)
 app.add_typer(archive)

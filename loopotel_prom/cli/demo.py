@@ -3,13 +3,10 @@
 import math
 import queue
 import random
-import signal
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import FrameType
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
 import typer
 
@@ -21,9 +18,9 @@ from loopotel_prom.cli.demo_report import (
     TextFace,
     episode_of,
 )
+from loopotel_prom.cli.ending import await_scrape, told_to_stop
 from loopotel_prom.configuration import configure
 from loopotel_prom.errors import ArchiveError, ConfigError
-from loopotel_prom.handle import Configuration
 from loopotel_prom.integrations.loopgym import (
     environment_ids,
     make_environment,
@@ -81,14 +78,17 @@ def demo(
     """
     think, drain = _seconds("--think", think), _seconds("--drain", drain)
     plan = _Plan(episodes, seed)
-    with configure(listen=listen, archive=archive) as configuration, _Stop() as stop:
+    with (
+        configure(listen=listen, archive=archive) as configuration,
+        told_to_stop() as stop,
+    ):
         face: Face = JsonFace() if as_json else TextFace(quiet=quiet)
         face.begin(configuration)
         summary = Summary()
         for episode in _run_all(plan, concurrency, think, stop):
             summary.add(episode)
             face.episode(episode)
-        _drain(configuration, drain, stop)
+        await_scrape(configuration, drain, stop)
         configuration.flush()
         unwritten = configuration.unwritten()
         face.end(summary, archive, unwritten)
@@ -104,33 +104,6 @@ def _seconds(option: str, value: float) -> float:
     if not math.isfinite(value):
         raise ConfigError(f"{option} must be a number of seconds, got {value}")
     return value
-
-
-def _drain(configuration: Configuration, seconds: float, stop: "_Stop") -> None:
-    """Wait for one more scrape, in turns short enough to be interrupted."""
-    deadline = time.monotonic() + seconds
-    begun = configuration.scrapes_begun()
-    while not stop.is_set() and time.monotonic() < deadline:
-        if configuration.drain(_POLL_SECONDS, since=begun):
-            return
-
-
-class _Stop(threading.Event):
-    """Set by Ctrl-C and SIGTERM: what runs is finished, then summed up."""
-
-    def __enter__(self) -> Self:
-        self._before = {
-            number: signal.signal(number, self._on_signal)
-            for number in (signal.SIGINT, signal.SIGTERM)
-        }
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
-        self.set()
 
 
 class _Plan:

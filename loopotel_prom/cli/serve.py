@@ -2,9 +2,7 @@
 
 import contextlib
 import logging
-import signal
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -20,6 +18,7 @@ from prometheus_client import (
 
 from loopotel_prom.archive.layout import CHECKPOINT
 from loopotel_prom.board import BoardProcessor
+from loopotel_prom.cli.ending import told_to_stop
 from loopotel_prom.cli.log import LogFormat, LogLevel, start_log
 from loopotel_prom.errors import ConfigError
 from loopotel_prom.health import Health
@@ -130,24 +129,9 @@ def serve(
         run_labels=tuple(each.strip() for each in run_labels.split(",") if each),
     )
     start_log(log_level, log_format)
-    with _told_to_stop() as stop, _serving(settings, checkpoint):
+    with told_to_stop() as stop, _serving(settings, checkpoint):
         stop.wait()
     _log.info("stopped")
-
-
-@contextlib.contextmanager
-def _told_to_stop() -> Iterator[threading.Event]:
-    """Give an event that Ctrl-C and SIGTERM set."""
-    stop = threading.Event()
-    before = {
-        number: signal.signal(number, lambda *_: stop.set())
-        for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextlib.contextmanager

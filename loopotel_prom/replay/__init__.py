@@ -8,6 +8,8 @@ virtual clock takes these, and what a scrape would have shown comes out as point
 
 from loopotel_prom.replay.history import history
 from loopotel_prom.replay.options import DEFAULT_LABELS, HistoryOptions
+from loopotel_prom.replay.pace import Pace
+from loopotel_prom.replay.player import Player
 from loopotel_prom.replay.points import STALE, Instant, Series, is_stale
 from loopotel_prom.replay.timeline import Timeline
 
@@ -16,6 +18,8 @@ __all__ = [
     "STALE",
     "HistoryOptions",
     "Instant",
+    "Pace",
+    "Player",
     "Series",
     "Timeline",
     "history",

@@ -17,6 +17,7 @@ import math
 import random
 import re
 import shutil
+import socket
 import statistics
 import subprocess
 import sys
@@ -76,7 +77,10 @@ class Loop:
             moment += dice.expovariate(self.runs_per_hour * daylight / _HOUR)
             gone = 0.0 if self.onset is None else (moment - self.onset)
             fallen = self.fall * min(1.0, max(0.0, gone / self.fall_seconds))
-            yield moment, min(1.0, max(0.0, dice.gauss(self.mean - fallen, self.spread)))
+            yield (
+                moment,
+                min(1.0, max(0.0, dice.gauss(self.mean - fallen, self.spread))),
+            )
 
 
 def fleets(dice: random.Random) -> list[Loop]:
@@ -88,18 +92,20 @@ def fleets(dice: random.Random) -> list[Loop]:
     ten = range(10)
     return [
         *(Loop("healthy", f"healthy-{n}") for n in ten),
+        *(Loop("noisy", f"noisy-{n}", spread=0.18, mean=0.78) for n in ten),
         *(
-            Loop("noisy", f"noisy-{n}", spread=0.18, mean=0.78)
+            Loop(
+                "noisy, drop",
+                f"noisy-drop-{n}",
+                spread=0.18,
+                mean=0.78,
+                onset=onset(),
+                fall=0.35,
+            )
             for n in ten
         ),
-        *(
-            Loop("sudden drop", f"sudden-{n}", onset=onset(), fall=0.35)
-            for n in ten
-        ),
-        *(
-            Loop("small drop", f"small-{n}", onset=onset(), fall=0.15)
-            for n in ten
-        ),
+        *(Loop("sudden drop", f"sudden-{n}", onset=onset(), fall=0.35) for n in ten),
+        *(Loop("small drop", f"small-{n}", onset=onset(), fall=0.15) for n in ten),
         *(
             Loop(
                 "slow decay",
@@ -186,17 +192,20 @@ def _prometheus(folder: Path, address: str) -> Iterator[str]:
     """Run a Prometheus on the blocks in `folder`; give its address."""
     config = folder / "prometheus.yml"
     config.write_text("{}\n")
-    with (folder / "log").open("ab") as log, subprocess.Popen(
-        [
-            "prometheus",
-            f"--config.file={config}",
-            f"--storage.tsdb.path={folder / 'data'}",
-            "--storage.tsdb.retention.time=10y",
-            "--query.max-samples=500000000",
-            f"--web.listen-address={address}",
-        ],
-        stderr=log,
-    ) as server:
+    with (
+        (folder / "log").open("ab") as log,
+        subprocess.Popen(
+            [
+                "prometheus",
+                f"--config.file={config}",
+                f"--storage.tsdb.path={folder / 'data'}",
+                "--storage.tsdb.retention.time=10y",
+                "--query.max-samples=500000000",
+                f"--web.listen-address={address}",
+            ],
+            stderr=log,
+        ) as server,
+    ):
         try:
             _wait_for(f"http://{address}/-/ready")
             yield f"http://{address}"
@@ -353,30 +362,40 @@ def judge(loops: Sequence[Loop], found: dict[str, list[tuple[int, int]]]) -> Ver
 def table(
     rules: Sequence[dict[str, Any]], loops: Sequence[Loop], start: int, url: str
 ) -> Iterator[str]:
-    """Yield the lines of the table, in Markdown."""
+    """Yield the lines of the table, in Markdown; at last, of all alerts together."""
     yield (
-        "| alert | fleet | detected | delay, median | delay, worst"
+        "| alert | loops | detected | delay, median | delay, worst"
         " | precision | false alarms | in loop-weeks |"
     )
     yield "|---|---|---|---|---|---|---|---|"
     alerts = [rule for rule in rules if rule.get("alert", "") not in {"", *_LIVE}]
+    together: dict[str, list[tuple[int, int]]] = {}
     for number, rule in enumerate(alerts):
         _progress("alerting", number, len(alerts))
         found = firing(rule, start, url)
-        for fleet, members in itertools.groupby(loops, lambda loop: loop.fleet):
-            yield _row(rule["alert"], fleet, judge(list(members), found))
+        yield from _rows(f"`{rule['alert']}`", loops, found)
+        for name, fired in found.items():
+            together[name] = sorted([*together.get(name, []), *fired])
+    yield from _rows("any of them", loops, together)
+
+
+def _rows(
+    alert: str, loops: Sequence[Loop], found: dict[str, list[tuple[int, int]]]
+) -> Iterator[str]:
+    for fleet, members in itertools.groupby(loops, lambda loop: loop.fleet):
+        yield _row(alert, fleet, judge(list(members), found))
 
 
 def _row(alert: str, fleet: str, verdict: Verdict) -> str:
     delays = verdict.delays
     fired = verdict.true + verdict.false
     cells = (
-        f"`{alert}`",
+        alert,
         fleet,
-        f"{len(delays)} of {verdict.bad}" if verdict.bad else "–",
-        _hours(statistics.median(delays)) if delays else "–",
-        _hours(max(delays)) if delays else "–",
-        f"{verdict.true / fired:.2f}" if fired and verdict.bad else "–",
+        f"{len(delays)} of {verdict.bad}" if verdict.bad else "-",
+        _hours(statistics.median(delays)) if delays else "-",
+        _hours(max(delays)) if delays else "-",
+        f"{verdict.true / fired:.2f}" if fired and verdict.bad else "-",
         str(verdict.false),
         f"{verdict.loop_weeks:.1f}",
     )
@@ -388,33 +407,35 @@ def _hours(seconds: float) -> str:
 
 
 def _progress(what: str, done: int, total: int) -> None:
-    print(f"\r{what}: {100 * done // total:3d} %   ", end="", file=sys.stderr, flush=True)
+    print(
+        f"\r{what}: {100 * done // total:3d} %   ", end="", file=sys.stderr, flush=True
+    )
 
 
 def main() -> None:
     """Simulate, evaluate, print."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0].strip())
     parser.add_argument("--seed", type=int, default=1, help="of the chances, 1")
-    parser.add_argument(
-        "--listen", default="127.0.0.1:19090", help="of the Prometheus that it starts"
-    )
     options = parser.parse_args()
     for tool in ("prometheus", "promtool"):
         if shutil.which(tool) is None:
-            sys.exit(f"no `{tool}` on PATH: apt-get install --no-install-recommends prometheus")
+            sys.exit(f"no `{tool}` on PATH: apt-get install prometheus")
     rules = [
         rule
         for group in yaml.safe_load(_RULES.read_text())["groups"]
         for rule in group["rules"]
     ]
     loops = fleets(random.Random(options.seed))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
     # Blocks of the last hours would meet the head; whole days keep hours whole.
     start = int(time.time()) // _DAY * _DAY - (_DAYS + 1) * _DAY
     with tempfile.TemporaryDirectory(prefix="loopotel-simulate-") as name:
         folder = Path(name)
         write_blocks(loops, start, folder, options.seed)
-        record(rules, start, folder, options.listen)
-        with _prometheus(folder, options.listen) as url:
+        record(rules, start, folder, address)
+        with _prometheus(folder, address) as url:
             lines = list(table(rules, loops, start, url))
     print("\r", end="", file=sys.stderr)
     print("\n".join(lines))

@@ -26,6 +26,7 @@ from prometheus_client import CollectorRegistry
 
 import loopotel_prom
 from benchmarks.rounds import fastest, print_machine, seconds, verdict
+from benchmarks.sink import sink
 from loopotel_prom.pipeline import Pipeline, install
 
 RUN = {"loop_name": "code-repair", "env_id": "prod/agent", "task_id": "cr-001"}
@@ -160,6 +161,16 @@ def with_sinks(measure: Callable[[], float], **sinks: Any) -> Callable[[], float
     return contender
 
 
+def with_receiver(measure: Callable[[], float]) -> Callable[[], float]:
+    """Measure with metrics, and spans sent to a receiver in another process."""
+
+    def contender() -> float:
+        with sink() as address:
+            return with_sinks(measure, otlp=address)()
+
+    return contender
+
+
 def disabled_call() -> float:
     """Give microseconds for a call of a disabled tracer."""
     run = loopotel_prom.LoopTracer(**RUN, enabled=False)
@@ -219,6 +230,7 @@ def main() -> None:
             "metrics + trace, n = 10": with_sinks(lambda: emits(ours, 10)),
             "trace alone, n = 10": with_sinks(lambda: emits(ours, 10), none=True),
             "with archive, n = 10": with_sinks(lambda: emits(ours, 10), archive=folder),
+            "with OTLP, n = 10": with_receiver(lambda: emits(ours, 10)),
             "whole runs of 10, predecessor": lambda: whole_runs(theirs, 10),
             "whole runs of 10, metrics + trace": with_sinks(
                 lambda: whole_runs(ours, 10)

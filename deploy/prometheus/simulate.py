@@ -296,7 +296,8 @@ def episodes(
                 firing_from = step
         elif firing_from is None:
             since = None
-        elif step - last >= keep:
+        # Kept from the first step without a result on.
+        elif step - last > keep:
             found.append((firing_from, step))
             since = firing_from = None
     return [*found, (firing_from, steps)] if firing_from is not None else found

@@ -44,6 +44,7 @@ _log = logging.getLogger("loopotel_prom")
 _DEFAULT = Settings()
 # Beyond it, more would be of no use.
 _MOST_DESCRIPTORS = 65_536
+_SECONDS_TO_NOTICE = 1.0
 
 
 def serve(
@@ -130,7 +131,10 @@ def serve(
     )
     start_log(log_level, log_format)
     with told_to_stop() as stop, _serving(settings, checkpoint):
-        stop.wait()
+        # A signal that another thread receives, or that comes just before the wait,
+        # does not end it: Python's handlers run when this thread runs again.
+        while not stop.wait(_SECONDS_TO_NOTICE):
+            pass
     _log.info("stopped")
 
 

@@ -16,7 +16,6 @@ from loopotel_prom.errors import ConfigError
 from loopotel_prom.exposed import Exposed
 from loopotel_prom.handle import Configuration, Metrics, What
 from loopotel_prom.health import Health
-from loopotel_prom.otlp import open_processor
 from loopotel_prom.pipeline import Pipeline, Processor
 from loopotel_prom.settings import (
     UNSET,
@@ -192,8 +191,11 @@ def _set_up(what: What, current: Configuration | None) -> Configuration:
         processors.append(board)
     try:
         if settings.otlp:
-            url = settings.otlp if isinstance(settings.otlp, str) else None
-            processors.append(open_processor(url, _process.health))
+            from loopotel_prom.otlp import (  # noqa: PLC0415 - imported when needed
+                open_processor,
+            )
+
+            processors.append(open_processor(settings.otlp, _process.health))
         endpoint = _endpoint(what, metrics, board, current)
     except BaseException:
         for processor in processors:

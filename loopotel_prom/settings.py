@@ -13,7 +13,6 @@ from typing import Final, TypeVar
 from msgspec import Struct
 
 from loopotel_prom.errors import ConfigError
-from loopotel_prom.otlp.endpoint import EXAMPLE, full_endpoint, is_endpoint
 from loopotel_prom.pipeline import Parent
 
 T = TypeVar("T")
@@ -143,8 +142,8 @@ class Settings(Struct, frozen=True, kw_only=True):
         _check(
             "otlp",
             self.otlp,
-            self.otlp is None or type(self.otlp) is bool or is_endpoint(self.otlp),
-            f"a URL such as {EXAMPLE}, True or None",
+            self.otlp is None or type(self.otlp) is bool or _is_endpoint(self.otlp),
+            "a URL such as http://127.0.0.1:4318/v1/traces, True or None",
         )
         _check(
             "archive",
@@ -173,6 +172,14 @@ def _is_text(value: object) -> bool:
     if value is None:
         return True
     return isinstance(value, str) and bool(value) and value.isprintable()
+
+
+def _is_endpoint(value: object) -> bool:
+    from loopotel_prom.otlp.endpoint import (  # noqa: PLC0415 - imported when needed
+        is_endpoint,
+    )
+
+    return is_endpoint(value)
 
 
 def _is_path(value: object) -> bool:
@@ -311,7 +318,13 @@ def _url_or_yes(raw: str) -> str | bool | None:
 
 
 def _completed(endpoint: T) -> T | str:
-    return full_endpoint(endpoint) if isinstance(endpoint, str) else endpoint
+    if not isinstance(endpoint, str):
+        return endpoint
+    from loopotel_prom.otlp.endpoint import (  # noqa: PLC0415 - imported when needed
+        full_endpoint,
+    )
+
+    return full_endpoint(endpoint)
 
 
 def _names(raw: str) -> tuple[str, ...]:

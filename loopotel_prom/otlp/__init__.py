@@ -9,7 +9,7 @@ it, and they load it when they are called.
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from loopotel_prom.errors import MissingExtraError
 
@@ -46,12 +46,12 @@ def readable_spans(
     return translate(document, resource)
 
 
-def open_processor(endpoint: str | None, health: "Health") -> "OtlpProcessor":
+def open_processor(where: "str | Literal[True]", health: "Health") -> "OtlpProcessor":
     """
     Open the way of this process's spans to a collector.
 
     Args:
-        endpoint: Full URL; None for what the ``OTEL_*`` environment says.
+        where: Full URL; True for what the ``OTEL_*`` environment says.
         health: Where losses are counted.
 
     Raises:
@@ -62,7 +62,7 @@ def open_processor(endpoint: str | None, health: "Health") -> "OtlpProcessor":
         from loopotel_prom.otlp.processor import (  # noqa: PLC0415 - optional extra
             OtlpProcessor,
         )
-    return OtlpProcessor(endpoint, health=health)
+    return OtlpProcessor(None if where is True else where, health=health)
 
 
 @contextmanager

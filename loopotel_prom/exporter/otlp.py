@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 from loopotel_prom.archive.document import DocumentStream
 from loopotel_prom.archive.lines import Line
 from loopotel_prom.archive.reader import Entry
+from loopotel_prom.errors import DocumentError
 from loopotel_prom.ltf import decode
 from loopotel_prom.otlp import needs_extra, readable_spans
 
@@ -121,10 +122,12 @@ class OtlpExporter:
         )
 
         stream = DocumentStream(entry.line)
-        stream.read_head()
-        stream.fields["trace_id"] = entry.trace_id
+        # It may stand behind the spans.
+        stream.read_head()["trace_id"] = entry.trace_id
         for spans in translate_stream(stream.fields, stream.batches(), self._resource):
             self._hand_over(spans)
+        if stream.span_count is None:
+            raise DocumentError("the document's 'spans' is not a list")
 
     def flush(self, *, timeout_seconds: float = 30.0) -> bool:
         """

@@ -33,7 +33,10 @@ assert_type(trajectory_from_trace(document), list[dict[str, Any]])
 assert_type(effectiveness(0.4, 0.8), float)
 assert_type(cumulative_les([0.4, 0.8]), float)
 JsonlExporter("traces.jsonl").export(document)
-OtlpExporter("http://127.0.0.1:4318/v1/traces").export(document)
+with OtlpExporter("http://127.0.0.1:4318/v1/traces") as sender:
+    sender.export(document)
+    assert_type(sender.flush(timeout_seconds=5.0), bool)
+    assert_type(sender.lost, int)
 
 
 @trace_loop(loop_name="code-repair")

@@ -16,9 +16,9 @@ pytest.importorskip(
 )
 
 from loopotel_prom import ltf
-from loopotel_prom.archive import layout
 from loopotel_prom.archive.lines import LongLine
 from loopotel_prom.archive.reader import Entry, read_archive
+from loopotel_prom.errors import DocumentError
 from loopotel_prom.exporter.otlp import OtlpExporter
 from loopotel_prom.otlp import readable_spans
 from loopotel_prom.otlp.document import translate_stream
@@ -187,7 +187,6 @@ def test_a_long_document_is_the_same_trace(
 ) -> None:
     """Read piece by piece, its own span last."""
     monkeypatch.setattr("loopotel_prom.archive.reader.LONG_BYTES", 64)
-    assert layout.LONG_BYTES > 64
     entry = long_entry(tmp_path, FULL)
     assert isinstance(entry.line, LongLine)
     with OtlpExporter(receiver.endpoint) as exporter:
@@ -196,6 +195,19 @@ def test_a_long_document_is_the_same_trace(
     names = [span.name for span in receiver.spans()]
     assert len(names) == SPANS
     assert names[-1] == "loop.run"
+
+
+def test_a_long_document_without_spans_is_none(
+    tmp_path: Path, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a short one is none."""
+    monkeypatch.setattr("loopotel_prom.archive.reader.LONG_BYTES", 64)
+    entry = long_entry(tmp_path, {**FULL, "spans": "none"})
+    with (
+        OtlpExporter(receiver.endpoint) as exporter,
+        pytest.raises(DocumentError, match="not a list"),
+    ):
+        exporter.export_entry(entry)
 
 
 def test_a_stream_of_batches_translates_as_the_whole() -> None:

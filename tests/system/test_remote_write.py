@@ -20,7 +20,14 @@ import requests
 
 from loopotel_prom.archive.reader import read_archive
 from loopotel_prom.exporter.remote_write import Address, Encoder, HttpReceiver
-from loopotel_prom.replay import Instant, Series, Timeline, history, is_stale
+from loopotel_prom.replay import (
+    HistoryOptions,
+    Instant,
+    Series,
+    Timeline,
+    history,
+    is_stale,
+)
 from tests.system.conftest import Child, Prometheus, _free_port
 from tests.system.months import Month, Run, at, month
 
@@ -152,12 +159,12 @@ def a_store(program: str, folder: Path, **options: Any) -> Store:
     return _STORES[program](folder, **options)
 
 
-def sent(folder: Path, behind_ms: int = 0) -> Points:
+def sent(folder: Path, *, behind_ms: int = 0, until_ms: int | None = None) -> Points:
     """Give the history of an archive, as it is to be stored; ends are no samples."""
     points: Points = {}
     with Timeline() as timeline:
         timeline.read(read_archive(folder), lambda line: pytest.fail(str(line)))
-        for instant in history(timeline):
+        for instant in history(timeline, HistoryOptions(until_ms=until_ms)):
             for series, value in instant.points:
                 if instant.time_ms > behind_ms and not is_stale(value):
                     key = frozenset((("__name__", series.name), *series.labels))
@@ -374,19 +381,29 @@ def test_what_was_killed_goes_on_where_it_stopped(tmp_path, archive, start):
 
 
 def test_a_grown_archive_is_sent_from_where_it_had_ended(tmp_path, archive, start):
-    """What is there is not sent again; totals go on from what they were."""
-    archive(2)
+    """A look at noon, with runs under way, and one after the end: totals are right."""
+    days = archive(2)
+    noon_ns = _BEGIN_NS + _DAY_NS + _DAY_NS // 2
+    assert any(run.start_ns < noon_ns < run.end_ns for run in days.runs)
+    Month([run for run in days.runs if run.end_ns < noon_ns]).write(tmp_path / "traces")
     store = start()
-    assert export(tmp_path, store.write_url).wait(60) == 0
-    old, end_ms = sent(tmp_path / "traces"), position(tmp_path)
-    days = archive(4)
-    child = export(tmp_path, store.write_url)
-    assert child.wait(60) == 0, child.tail()
-    assert json.loads(child.stdout.read_text())["behind_ms"] == end_ms
-    wanted = sent(tmp_path / "traces", behind_ms=end_ms)
-    for key, values in old.items():
+    noon_ms = noon_ns // 10**6
+    early = export(tmp_path, store.write_url, "--until", "2024-05-02T12:00:00Z")
+    assert early.wait(60) == 0, early.tail()
+    wanted = sent(tmp_path / "traces", until_ms=noon_ms)
+    stopped_ms = position(tmp_path)
+
+    days.write(tmp_path / "traces")
+    late = export(tmp_path, store.write_url)
+    assert late.wait(60) == 0, late.tail()
+    assert json.loads(late.stdout.read_text())["behind_ms"] == stopped_ms
+    for key, values in sent(tmp_path / "traces", behind_ms=stopped_ms).items():
         wanted.setdefault(key, {}).update(values)
-    assert not difference(store.points(at(days.end_ns) + 3600, 5), wanted)
+    assert not difference(store.points(at(days.end_ns) + 3600, 3), wanted)
+    for loop in days.loops:
+        end_s = max(at(run.end_ns) for run in days.runs if run.loop == loop)
+        total = store.value(f'loop_tokens_total{{loop_name="{loop}"}}', end_s)
+        assert total == days.tokens(loop, end_s)
 
 
 # A receiver that has its troubles.

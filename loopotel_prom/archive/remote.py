@@ -97,9 +97,9 @@ def is_url(place: str) -> bool:
     return _URL.match(place) is not None
 
 
-def open_store(url: str) -> tuple[Any, str]:
+def open_store(url: str, **options: bool) -> tuple[Any, str]:
     """
-    Give the file system of a URL, and the path in it.
+    Give the file system of a URL, and the path in it; `options` are fsspec's.
 
     Raises:
         MissingExtraError: What reaches it is not installed.
@@ -113,7 +113,7 @@ def open_store(url: str) -> tuple[Any, str]:
         raise MissingExtraError(what, extra="object-store") from error
     try:
         with told(url, ImportError, ValueError):
-            store, path = url_to_fs(url)
+            store, path = url_to_fs(url, **options)
     except ImportError as error:
         reason = str(error)
         raise MissingExtraError(what, extra="object-store", reason=reason) from error
@@ -174,17 +174,23 @@ def new_object(url: str) -> Iterator[BinaryIO]:
         ConfigError: Nothing is known that reaches it.
         ArchiveError: Writing failed.
     """
-    store, path = open_store(url)
+    # A transaction belongs to its file system: one that nobody else has.
+    store, path = open_store(url, skip_instance_cache=True)
     with told(url):
-        file = store.open(path, "wb", autocommit=False)
+        store.start_transaction()
+        file = store.open(path, "wb")
     try:
         yield cast("BinaryIO", _Told(url, file))
         with told(url):
             file.close()
-            file.commit()
+            store.end_transaction()
     except BaseException:
-        with suppress(Exception):  # the first error is the one to tell
-            file.discard()
+        # The first error is the one to tell. What is left open would be closed as
+        # garbage, and so begin an upload.
+        with suppress(Exception):
+            file.close()
+        with suppress(Exception):
+            store.transaction.complete(commit=False)
         raise
 
 

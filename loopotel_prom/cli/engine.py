@@ -1,5 +1,6 @@
 """The options of commands that may use many processes, or many machines."""
 
+import logging
 from enum import StrEnum
 from typing import Annotated, TypeAlias
 
@@ -61,6 +62,9 @@ def engine_of(
         raise ConfigError("--scheduler is of no use without --engine dask")
     if kind is not Kind.PROCESS and jobs is not None:
         raise ConfigError(f"--jobs is of no use with --engine {kind.value}")
+    if kind is Kind.DASK:
+        # What it would log in many lines, our errors say in one.
+        logging.getLogger("distributed").setLevel(logging.CRITICAL)
     return open_engine(
         kind.value, jobs=jobs, scheduler=scheduler, shard_bytes=shard_bytes
     )

@@ -1,6 +1,5 @@
 """A Dask cluster's workers."""
 
-import logging
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
@@ -35,8 +34,6 @@ class Cluster:
         except ImportError as error:
             what, reason = "Dask", str(error)
             raise MissingExtraError(what, extra="dask", reason=reason) from error
-        # What it would log in many lines is said in one, below.
-        logging.getLogger("distributed").setLevel(logging.CRITICAL)
         try:
             self._client = Client(scheduler, timeout=_TIMEOUT_SECONDS)
         except (OSError, ValueError, TypeError) as error:

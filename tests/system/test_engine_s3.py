@@ -9,6 +9,7 @@ import s3fs
 from moto.server import ThreadedMotoServer
 
 from loopotel_prom.archive.lines import zstd
+from loopotel_prom.archive.remote import new_object
 
 FULL = json.loads(
     (Path(__file__).parents[2] / "specs/examples/full.good.json").read_bytes()
@@ -196,3 +197,17 @@ def test_an_object_is_judged(archive: Path, run: Callable) -> None:
     there = run("validate", f"s3://loops/a/traces/{name}", code=1)
     assert there.replace("s3://loops/a/", "") == here
     assert here.count("\n") == 3
+
+
+def test_half_an_upload_is_taken_back(
+    store: s3fs.S3FileSystem, endpoint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After parts of it have been sent."""
+    for name, value in {**TOKENS, "AWS_ENDPOINT_URL": endpoint}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(KeyError), new_object("s3://loops/half.jsonl") as file:
+        file.write(b"x" * 60_000_000)
+        assert len(store.list_multipart_uploads("loops")) == 1
+        raise KeyError
+    assert store.list_multipart_uploads("loops") == []
+    assert not store.exists("loops/half.jsonl")

@@ -4,6 +4,7 @@ import json
 import os
 import pickle
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
@@ -19,6 +20,7 @@ from loopotel_prom.archive.compress import compress
 from loopotel_prom.archive.layout import SEALED
 from loopotel_prom.archive.lines import BadLine, zstd
 from loopotel_prom.archive.reader import Entry, read_archive, read_items
+from loopotel_prom.archive.remote import new_object
 from loopotel_prom.engine import (
     Done,
     Engine,
@@ -565,6 +567,30 @@ def test_a_url_of_an_unknown_kind_is_refused() -> None:
     pytest.importorskip("fsspec")
     with pytest.raises(ConfigError, match=r"nonesuch://a/b: .*; check the URL"):
         results("nonesuch://a/b", engine=Engine())
+
+
+def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For URLs, and for Dask."""
+    monkeypatch.setitem(sys.modules, "fsspec.core", None)
+    with pytest.raises(MissingExtraError, match=r"loopotel-prom\[object-store\]"):
+        results("s3://bucket/traces", engine=Engine())
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(MissingExtraError, match=r"loopotel-prom\[dask\]"):
+        open_engine("dask", scheduler="tcp://127.0.0.1:1")
+
+
+def test_an_object_appears_when_it_is_complete() -> None:
+    """And not at all if something goes wrong before."""
+    store = pytest.importorskip("fsspec").filesystem("memory")
+    with new_object("memory://outputs/good") as file:
+        file.write(b"some")
+        assert not store.exists("/outputs/good")
+        file.write(b"thing")
+    assert store.cat_file("/outputs/good") == b"something"
+    with pytest.raises(KeyError), new_object("memory://outputs/bad") as file:
+        file.write(b"some")
+        raise KeyError
+    assert not store.exists("/outputs/bad")
 
 
 def test_results_of_partial_functions_are_fine(hostile: Path) -> None:

@@ -20,7 +20,7 @@ _ADDRESS = re.compile(
     r"(?<![\w.:/-])"
     r"(?P<scheme>http://)?(?:localhost|127\.0\.0\.1):"
     r"(?P<port>10110|9090|9093|3000|5001)"
-    r"(?P<inside>:\d+)?(?![\w.:-])"
+    r"(?P<inside>:\d+)?(?!\w|[.:-]\w)"
     r"(?P<path>/runbooks(?![\w-])|/(?![\w.-]))?"
 )
 # The one target of a list, which may become several.

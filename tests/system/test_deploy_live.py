@@ -151,6 +151,7 @@ def test_prometheus_finds_exporter_rules_and_alertmanager(
         active = _get(f"{api}/targets")["data"]["activeTargets"]
         return [each["labels"] for each in active if each["health"] == "up"]
 
+    _until(lambda: _SESSION.get(api.replace("api/v1", "-/ready"), timeout=5).ok)
     labels = {"job": "loopotel", "instance": ports["exporter"]}
     assert _until(targets) == [labels]
     found = _until(lambda: _get(f"{api}/alertmanagers")["data"]["activeAlertmanagers"])

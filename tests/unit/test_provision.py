@@ -157,6 +157,14 @@ def test_only_whole_addresses_are_replaced(text):
     assert edit("grafana/x", text, _OTHER) == text
 
 
+def test_an_address_may_end_a_sentence():
+    """Or stand before a colon."""
+    text = "at http://localhost:3000: see http://localhost:3000. Or localhost:3000."
+    board = "http://grafana.example.com:8080"
+    made = f"at {board}: see {board}. Or grafana.example.com:8080."
+    assert edit("x", text, _OTHER) == made
+
+
 def test_an_address_that_holds_a_default_one_is_put_in_once():
     """What has been put in is not looked at again."""
     other = read_addresses(prometheus="http://localhost:3000", grafana="http://g:1")

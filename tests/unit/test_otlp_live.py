@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -419,6 +420,21 @@ def test_a_full_queue_drops_and_counts(
     assert not processor.flush(30)
     assert health.processor_failures() == {"OtlpProcessor": 88}
     assert len(receiver.spans()) == 512
+
+
+def test_concurrent_runs_all_arrive(receiver: Receiver, sending: Sending) -> None:
+    """Loops in several threads share the queue, and none loses a span."""
+    pipeline = Pipeline([sending(receiver.endpoint)])
+    threads = [
+        threading.Thread(target=lambda: [a_run(pipeline) for _ in range(20)])
+        for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert pipeline.flush(60)
+    assert len({span.span_id for span in receiver.spans()}) == 8 * 20 * 5
 
 
 def test_too_many_runs_are_left_out(

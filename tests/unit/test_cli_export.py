@@ -85,6 +85,35 @@ def test_a_second_export_has_the_same_bytes(
     assert first.read_bytes() == second.read_bytes() != b""
 
 
+@pytest.mark.parametrize(
+    "options",
+    (
+        ("--engine", "none"),
+        ("--jobs", "1"),
+        ("--jobs", "2", "--shard-bytes", "3000"),
+        ("--engine", "process", "--shard-bytes", "1000"),
+    ),
+)
+def test_whoever_works_writes_the_same(
+    tmp_path: Path, archive: Path, export: Run, options: tuple[str, ...]
+) -> None:
+    """Records, rejects and counts."""
+    one = export("--output", "a", "--rejects", "a-rejects", *GOAL)
+    two = export("--output", "b", "--rejects", "b-rejects", *GOAL, *options)
+    assert two.stderr == one.stderr
+    for name in ("{}", "{}-rejects"):
+        first, second = (tmp_path / name.format(letter) for letter in "ab")
+        assert first.read_bytes() == second.read_bytes() != b""
+
+
+def test_a_bad_copy_does_not_hide_a_good_one(tmp_path: Path, export: Run) -> None:
+    """Wherever it stands; nothing is rejected then."""
+    lines = _document(1, spans=[]) + _document(1) + _document(1, spans=[])
+    (tmp_path / "t.jsonl").write_bytes(lines)
+    done = export("t.jsonl", "--output", "-", "--strict", *GOAL)
+    assert (done.returncode, _ids(done.stdout)) == (0, [1])
+
+
 def test_rejects_are_named(tmp_path: Path, archive: Path, export: Run) -> None:
     """By file, line, byte and run, with the reason."""
     done = export("--output", "r", "--rejects", "bad", *GOAL)

@@ -219,7 +219,7 @@ def test_a_missing_cost_is_nothing_only_where_it_is_said(
         ("--output", "r", "--rejects", "r"),
         ("--output", "r", "--goal", "short"),
         ("--output", "r", "--pattern", "no-loop"),
-        ("--output", "r", "--source", "production_redacted"),
+        ("--output", "r", "--source", "nonesuch"),
         ("--output", "r", "--loop-spec", "traces/traces.jsonl"),
     ),
 )

@@ -196,6 +196,18 @@ def test_what_a_container_publishes_stays_local():
     assert compose["services"]["prometheus"]["ports"] == ["127.0.0.1:9090:9090"]
 
 
+def test_containers_find_each_other_as_before():
+    """By their services' names, whatever they are called from outside."""
+    trees = _tree(DEFAULT), _tree(_OTHER)
+    before, after = (yaml.safe_load(tree["compose/compose.yaml"]) for tree in trees)
+    for name, service in before["services"].items():
+        assert f"//{name}:" in " ".join(service["healthcheck"]["test"])
+        assert after["services"][name]["healthcheck"] == service["healthcheck"]
+    for tree in trees:
+        assert 'targets: ["demo:10110"]' in tree["compose/prometheus.yml"]
+        assert "url: http://prometheus:9090" in tree["compose/datasource.yaml"]
+
+
 def test_what_files_refer_to_is_there(tmp_path):
     """Compose's volumes, Kustomize's resources and Prometheus' rule files exist."""
     write_tree(tmp_path, files_of(DEFAULT, parts_of(())), force=False)

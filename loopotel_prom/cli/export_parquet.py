@@ -29,10 +29,6 @@ from loopotel_prom.exporter.parquet import (
     TableWriter,
     require_pyarrow,
 )
-from loopotel_prom.exporter.parquet.table import unpacked
-
-# Of the runs so many rows wait to become one batch.
-_BATCH_RUNS = 4096
 
 
 def parquet(
@@ -80,7 +76,6 @@ def parquet(
                 refused.add(done)
             else:
                 tables.add(done.value)
-        tables.flush()
     counts = {
         "runs": tables.run_count,
         "iterations": tables.iteration_count,
@@ -102,20 +97,15 @@ class _Tables:
         self.iteration_count = 0
         self._runs = runs
         self._iterations = iterations
-        self._waiting: list[tuple[object, ...]] = []
 
     def add(self, rows: Rows) -> None:
         self.run_count += 1
         self.iteration_count += rows.count
-        self._waiting.append(rows.run)
-        if len(self._waiting) >= _BATCH_RUNS:
-            self.flush()
-        self._iterations.add_batches(unpacked(rows.iterations))
-
-    def flush(self) -> None:
-        if self._waiting:
-            self._runs.add_rows(self._waiting)
-            self._waiting = []
+        self._runs.add_rows((rows.run,))
+        if rows.packed:
+            self._iterations.add_packed(rows.packed)
+        else:
+            self._iterations.add_rows(rows.iterations)
 
 
 def _folder(target: str) -> str:

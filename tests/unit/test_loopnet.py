@@ -2,6 +2,7 @@
 
 import copy
 import json
+import sys
 from collections.abc import Callable
 from itertools import pairwise
 from math import fsum
@@ -16,12 +17,13 @@ from hypothesis import strategies as st
 from loopotel_prom import ltf
 from loopotel_prom.archive.document import DocumentStream
 from loopotel_prom.archive.lines import Line, LongLine
-from loopotel_prom.errors import ConfigError, DocumentError
+from loopotel_prom.errors import ConfigError, DocumentError, MissingExtraError
 from loopotel_prom.exporter.loopnet import (
     RecordOptions,
     load_record_schema,
     record_from_line,
     record_from_trace,
+    redact,
 )
 from loopotel_prom.exporter.loopnet.record import split_of
 from loopotel_prom.exporter.loopnet.score import WEIGHTS, observed_les
@@ -471,3 +473,26 @@ def test_each_loaded_schema_is_its_own() -> None:
     """And follows the draft that it names."""
     load_record_schema().clear()
     jsonschema.Draft202012Validator.check_schema(load_record_schema())
+
+
+def test_redaction_without_a_scanner_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It never exports what it could not look at."""
+    monkeypatch.setattr(redact, "scanner", redact.scanner.__wrapped__)
+    for name in (*sys.modules, "detect_secrets"):
+        if name.split(".")[0] == "detect_secrets":
+            monkeypatch.setitem(sys.modules, name, None)
+    options = RecordOptions(
+        source="production_redacted", objective="repair the code at hand"
+    )
+    with pytest.raises(MissingExtraError, match=r"install loopotel-prom\[redact\]"):
+        record_from_trace(FULL, options)
+
+
+def test_full_redaction_needs_no_scanner() -> None:
+    """There is nothing left to scan."""
+    options = RecordOptions(objective="repair the code at hand", redact="full")
+    record = record_from_trace(FULL, options)
+    assert record["objective"] == redact.OBJECTIVE
+    assert list(VALIDATOR.iter_errors(record)) == []

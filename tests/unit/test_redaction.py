@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from loopotel_prom import ltf
 from loopotel_prom.archive.lines import Line
@@ -398,6 +400,27 @@ def test_text_longer_than_can_be_scanned_goes() -> None:
     assert Scanner().clean("a " * 40_000) == MARK
 
 
+_json = st.recursive(
+    st.none() | st.booleans() | st.floats(allow_nan=False) | st.integers() | st.text(),
+    lambda inside: st.lists(inside) | st.dictionaries(st.text(), inside),
+    max_leaves=10,
+)
+
+
+@given(spec=st.dictionaries(st.text(), _json), words=st.text(), code=st.text())
+@settings(max_examples=150, deadline=None)
+def test_any_text_can_be_redacted(spec: dict[str, Any], words: str, code: str) -> None:
+    """Into a valid record, from which nothing more is taken a second time."""
+    document = _with_code(code)
+    document["loop_name"] = f"loop {words}"
+    document["metadata"] = {"objective": words, "loop_spec": spec}
+    for options in (BASIC, WHOLE):
+        record = record_from_trace(document, options)
+        assert record["redaction"]["level"] == options.redaction
+    scanner = Scanner()
+    assert scanner.clean(scanner.clean(words)) == scanner.clean(words)
+
+
 def test_redaction_is_repeatable() -> None:
     """The same document gives the same bytes, by another scanner too."""
     text = f"{PLANTED[0].text} and {PLANTED[-2].text}"
@@ -448,7 +471,13 @@ def test_a_key_keeps_the_runs_of_a_loop_together() -> None:
 def test_a_key_that_can_be_tried_is_refused() -> None:
     """Too short."""
     with pytest.raises(ConfigError, match="at least 16 bytes"):
-        RecordOptions(redaction_key=b"short")
+        RecordOptions(redact="full", redaction_key=b"short")
+
+
+def test_a_key_without_full_is_refused() -> None:
+    """It would change nothing."""
+    with pytest.raises(ConfigError, match="of no use"):
+        RecordOptions(redact="basic", redaction_key=b"k" * 16)
 
 
 @pytest.mark.parametrize(

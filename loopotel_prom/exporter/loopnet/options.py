@@ -66,6 +66,8 @@ class RecordOptions:
                 f"a redaction key has at least {_LEAST_KEY} bytes, this has"
                 f" {len(self.redaction_key)}"
             )
+        if self.redaction_key is not None and self.redaction != "full":
+            raise ConfigError("a redaction key is of no use unless all free text goes")
 
     @property
     def redaction(self) -> Level | None:

@@ -1,11 +1,12 @@
 """The job that gives the rows of a document."""
 
 from dataclasses import dataclass
+from itertools import chain, islice
 
 from loopotel_prom.archive.reader import Entry
 from loopotel_prom.exporter.parquet.columns import ITERATIONS
 from loopotel_prom.exporter.parquet.rows import Row, RunRows
-from loopotel_prom.exporter.parquet.table import packed
+from loopotel_prom.exporter.parquet.table import BATCH_ROWS, packed
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,12 +16,14 @@ class Rows:
 
     Attributes:
         run: Its row in the table of runs.
-        iterations: Its rows in the other, packed; small beside the document.
-        count: How many those are.
+        iterations: Its rows in the other, if they are few.
+        packed: Else those, packed; small beside the document.
+        count: How many there are.
     """
 
     run: Row
-    iterations: bytes
+    iterations: tuple[Row, ...]
+    packed: bytes
     count: int
 
 
@@ -37,6 +40,9 @@ class RowsJob:
             ArchiveError: Reading failed.
         """
         rows = RunRows(entry)
-        iterations = packed(rows.iterations(), ITERATIONS)
-        run = rows.run()
-        return Rows(run, iterations, rows.count)
+        iterations = rows.iterations()
+        first = tuple(islice(iterations, BATCH_ROWS))
+        if len(first) < BATCH_ROWS:
+            return Rows(rows.run(), first, b"", rows.count)
+        data = packed(chain(first, iterations), ITERATIONS)
+        return Rows(rows.run(), (), data, rows.count)

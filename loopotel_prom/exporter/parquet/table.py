@@ -11,8 +11,8 @@ from loopotel_prom.exporter.parquet.columns import Columns
 from loopotel_prom.exporter.parquet.rows import Row
 
 ROW_GROUP_ROWS: Final = 65_536
-# What a worker has in memory of a long document.
-_BATCH_ROWS: Final = 8192
+# What is in memory of a long document. Fewer rows cost more to pack than they weigh.
+BATCH_ROWS: Final = 8192
 
 
 def require_pyarrow() -> None:
@@ -52,12 +52,12 @@ def packed(rows: Iterator[Row], columns: Columns) -> bytes:
     buffer = io.BytesIO()
     options = pa.ipc.IpcWriteOptions(compression="zstd")
     with pa.ipc.new_stream(buffer, schema, options=options) as stream:
-        while batch := [*islice(rows, _BATCH_ROWS)]:
+        while batch := [*islice(rows, BATCH_ROWS)]:
             stream.write_batch(_batch(batch, schema))
     return buffer.getvalue()
 
 
-def unpacked(data: bytes) -> Iterator[Any]:
+def _unpacked(data: bytes) -> Iterator[Any]:
     """Give the record batches that were packed, one at a time."""
     import pyarrow as pa  # noqa: PLC0415 - an extra
 
@@ -91,6 +91,7 @@ class TableWriter:
             compression="zstd",
             use_dictionary=texts + lists,
         )
+        self._loose: list[Row] = []
         self._waiting: list[Any] = []
         self._rows = 0
 
@@ -103,21 +104,34 @@ class TableWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if kind is None and self._rows:
-            self._write(self._rows)
+        if kind is None:
+            self._gather()
+            if self._rows:
+                self._write(self._rows)
         self._writer.close()
 
-    def add_batches(self, batches: Iterable[Any]) -> None:
-        """Add record batches."""
-        for batch in batches:
-            self._waiting.append(batch)
-            self._rows += batch.num_rows
-            while self._rows >= ROW_GROUP_ROWS:
-                self._write(ROW_GROUP_ROWS)
-
-    def add_rows(self, rows: list[Row]) -> None:
+    def add_rows(self, rows: Iterable[Row]) -> None:
         """Add rows."""
-        self.add_batches((_batch(rows, self._schema),))
+        self._loose.extend(rows)
+        if len(self._loose) >= BATCH_ROWS:
+            self._gather()
+
+    def add_packed(self, data: bytes) -> None:
+        """Add rows that were packed."""
+        self._gather()
+        for batch in _unpacked(data):
+            self._add(batch)
+
+    def _gather(self) -> None:
+        if self._loose:
+            self._add(_batch(self._loose, self._schema))
+            self._loose = []
+
+    def _add(self, batch: Any) -> None:
+        self._waiting.append(batch)
+        self._rows += batch.num_rows
+        while self._rows >= ROW_GROUP_ROWS:
+            self._write(ROW_GROUP_ROWS)
 
     def _write(self, rows: int) -> None:
         import pyarrow as pa  # noqa: PLC0415 - an extra

@@ -6,6 +6,8 @@ import math
 import socket
 import ssl
 import struct
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +18,7 @@ from typing import Any
 import pytest
 import trustme
 
-from loopotel_prom.errors import ConfigError, DeliveryError
+from loopotel_prom.errors import ConfigError, DeliveryError, MissingExtraError
 from loopotel_prom.exporter.remote_write import (
     Address,
     Answer,
@@ -733,6 +735,15 @@ def test_an_address_that_cannot_work_is_an_error(options, said):
     assert "geheim" not in str(raised.value)
 
 
+def test_without_snappy_it_says_what_to_install(monkeypatch):
+    """The extra that brings it."""
+    monkeypatch.setitem(sys.modules, "cramjam", None)
+    with pytest.raises(
+        MissingExtraError, match=r"install loopotel-prom\[remote-write\]"
+    ):
+        HttpReceiver(Address(url=URL))
+
+
 def test_a_history_gets_through_what_goes_wrong(http, server, cramjam, place):
     """Overload, throttling, a broken connection, silence: all of it arrives, once."""
     server.script = [
@@ -756,3 +767,90 @@ def test_a_history_gets_through_what_goes_wrong(http, server, cramjam, place):
     first, second, third = (Encoder().encode([one]) for one in history)
     assert bodies == [first, *[second] * 5, third]
     assert (done.samples, sender.requests, sender.retries) == (3, 3, 4)
+
+
+# The command, as its users run it.
+
+
+@pytest.fixture
+def export(cramjam, tmp_path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run the command in a folder of its own; it must never traceback."""
+
+    def run(*args: str) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "loopotel_prom.cli",
+                "export",
+                "remote-write",
+                *args,
+            ],
+            cwd=tmp_path,
+            capture_output=True,
+            check=False,
+            text=True,
+            timeout=60,
+        )
+        assert "Traceback" not in done.stderr
+        return done
+
+    return run
+
+
+@pytest.fixture
+def archive(tmp_path) -> Path:
+    """Make an archive of one run and a bad line."""
+    document = Path(__file__).parents[2] / "specs/examples/full.good.json"
+    line = json.dumps(json.loads(document.read_bytes()))
+    (tmp_path / "traces").mkdir()
+    (tmp_path / "traces/traces.jsonl").write_text(f"{line}\n{{bad\n")
+    return tmp_path / "traces"
+
+
+def test_an_archive_is_sent_by_the_command(archive, export, server, tmp_path):
+    """What is no run is told; nothing is sent a second time."""
+    done = export("--url", server.url, "--header", "X-Scope-OrgID: team")
+    assert done.returncode == 0, done.stderr
+    assert "rejected: " in done.stderr
+    assert done.stdout.startswith("1 runs, 1 rejected; ")
+    [(headers, _)] = server.requests
+    assert headers["X-Scope-OrgID"] == "team"
+    again = export("--url", server.url, "--header", "X-Scope-OrgID: team", "--json")
+    told = json.loads(again.stdout)
+    written = json.loads((tmp_path / "loopotel-remote-write.json").read_text())
+    assert (told["samples"], told["behind_ms"]) == (0, written["time_ms"])
+    assert len(server.requests) == 1
+
+
+def test_a_command_that_was_refused_ends_in_one_line(archive, export, server):
+    """What it could send is counted all the same."""
+    server.script = [(422, {}, b"no\x1b[31m\n")]
+    done = export("--url", server.url, "--json", "--rejects", "rejects.jsonl")
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["samples"] == 0
+    [line] = done.stderr.splitlines()
+    assert line.startswith(f"loopotel-prom: {server.url}: 422 no\\x1b[31m, of samples")
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    (
+        (("--url", "x"), "it is no http or https URL"),
+        (("--url", URL, "--header", "x"), "give 'NAME: VALUE'"),
+        (("--url", URL, "--timeout", "inf"), "--timeout inf"),
+        (("--url", URL, "--position", "none/p"), "none/p: No such file or directory"),
+        (("--url", URL, "--position", "traces"), "traces: Is a directory"),
+        (("--url", URL, "--basic-auth-file", "none"), "none: No such file or direct"),
+        (
+            ("--url", URL, "--basic-auth-file", "a", "--bearer-token-file", "b"),
+            "give one of them",
+        ),
+    ),
+)
+def test_bad_usage_ends_in_one_line(archive, export, args, said):
+    """Exit code 2, before anything is read or sent."""
+    done = export(*args)
+    assert done.returncode == 2
+    [line] = done.stderr.splitlines()
+    assert said in line

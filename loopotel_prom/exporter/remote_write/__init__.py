@@ -12,6 +12,7 @@ from loopotel_prom.exporter.remote_write.receiver import (
     Answer,
     HttpReceiver,
     Receiver,
+    snappy,
 )
 from loopotel_prom.exporter.remote_write.sender import Sender
 from loopotel_prom.exporter.remote_write.transfer import (
@@ -39,5 +40,6 @@ __all__ = [
     "beginning",
     "encode_metadata",
     "shown_url",
+    "snappy",
     "transfer",
 ]

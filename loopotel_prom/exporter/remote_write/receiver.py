@@ -119,7 +119,7 @@ class HttpReceiver:
     def __init__(self, address: Address) -> None:
         self.name = shown_url(address.url)
         self._address = address
-        self._compress = _snappy()
+        self._compress = snappy()
         self._session = requests.Session()
         self._session.headers.update({**address.headers, **_PROTOCOL})
         # Also where there is none: without this, requests would look into ~/.netrc.
@@ -234,7 +234,13 @@ def _check_header(name: str, value: str) -> None:
         )
 
 
-def _snappy() -> Callable[[bytes], bytes]:
+def snappy() -> Callable[[bytes], bytes]:
+    """
+    Give what compresses into snappy's block format.
+
+    Raises:
+        MissingExtraError: There is nothing that does.
+    """
     try:
         import cramjam  # noqa: PLC0415 - an extra
     except ImportError as error:

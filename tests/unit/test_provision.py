@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ _DEFAULTS = re.compile(r"(localhost|127\.0\.0\.1):(10110|9090|9093|3000|5001)\b(
 _INSIDE = ("Dockerfile", "Dockerfile.dockerignore")
 
 
+@cache
 def _tree(addresses: Addresses, *only: str) -> dict[str, str]:
     files = files_of(addresses, parts_of(only))
     return {file.path: file.data.decode() for file in files}

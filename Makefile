@@ -68,7 +68,7 @@ clean: ## remove .venv, dist/ and all caches
 .venv/.demo: set = -e '.[loopgym]'
 .venv/.test: set = -e '.[dask,loopgym,object-store,otlp,parquet,redact,remote-write,web]' --group test --group system --group peer
 .venv/.lint: set = -e '.[loopgym,otlp]' --group lint
-.venv/.bench: set = -e '.[dask,otlp]' --group peer
+.venv/.bench: set = -e '.[dask,otlp,remote-write]' --group peer
 .venv/.build: set = --group build
 
 # While .installing exists the packages may be half there; see `usable`.

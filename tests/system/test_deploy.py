@@ -404,3 +404,29 @@ def test_the_units_commands_work(units, command, free_port, tmp_path):
     serve = command(*starts[0])
     serve.wait_for_line(rf"listening on http://127\.0\.0\.1:{port}")
     assert command(*starts[1]).wait() == 0
+
+
+def test_grafanas_alerts_are_as_grafana_asks():
+    """Ids that it takes, groups in steps of ten seconds, values by their query."""
+    text = (_DEPLOY / "grafana/alerting/rules.yaml").read_text()
+    for group in yaml.safe_load(text)["groups"]:
+        seconds = {"s": 1, "m": 60}[group["interval"][-1]] * int(group["interval"][:-1])
+        assert seconds % 10 == 0
+        for rule in group["rules"]:
+            assert re.fullmatch(r"[\w-]{1,40}", rule["uid"])
+            (source,) = {
+                part["datasourceUid"] for part in rule["data"] if part["refId"] == "A"
+            }
+            assert source == "loopotel-prometheus"
+            assert "$value " not in json.dumps(rule)
+
+
+def test_grafana_loads_no_alerting_unless_asked():
+    """What is mounted and copied has no folder of that name."""
+    assert {path.name for path in (_DEPLOY / "grafana/provisioning").iterdir()} == {
+        "dashboards",
+        "datasources",
+    }
+    compose = yaml.safe_load((_DEPLOY / "compose/compose.yaml").read_text())
+    volumes = compose["services"]["grafana"]["volumes"]
+    assert not [volume for volume in volumes if "alerting" in volume]

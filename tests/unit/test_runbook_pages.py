@@ -9,7 +9,8 @@ from loopotel_prom.web.application import Application
 from loopotel_prom.web.message import HTML, Request
 from loopotel_prom.web.pages import add_runbooks
 
-_TEXT = "# LoopBurning\n\nTokens < 3 & rising: look at `<b>`.\n"
+_TEXT = "# LoopBurning\n\nTokens < 3 & rising: look at `<b>`,\n"
+_TEXT += "http://localhost:3000/d/loopotel-cost: the board.\n"
 
 
 @pytest.fixture
@@ -31,10 +32,18 @@ def _get(site: Application, path: str, **options):
 
 
 def test_a_runbook_is_shown_as_it_is_written(site):
-    """Its text is all there, escaped."""
+    """Its title the page's, its text all there, escaped."""
     status, page = _get(site, "/runbooks/LoopBurning")
     assert status is HTTPStatus.OK
-    assert "Tokens &lt; 3 &amp; rising: look at `&lt;b&gt;`.\n</pre>" in page
+    assert "<h1>LoopBurning</h1>" in page
+    assert "Tokens &lt; 3 &amp; rising: look at `&lt;b&gt;`," in page
+
+
+def test_an_address_in_a_runbook_is_a_link(site):
+    """Without the punctuation behind it."""
+    _, page = _get(site, "/runbooks/LoopBurning")
+    url = "http://localhost:3000/d/loopotel-cost"
+    assert f'<a href="{url}">{url}</a>: the board.</pre>' in page
 
 
 def test_the_index_links_to_every_runbook(site):

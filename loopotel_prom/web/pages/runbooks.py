@@ -1,17 +1,19 @@
 """The runbooks: what to do about an alert, where the alert's own link leads."""
 
+import re
 from http import HTTPStatus
 from pathlib import Path
 from typing import Protocol
 
 from loopotel_prom.web.message import Request, Response
 from loopotel_prom.web.pages.frame import Frame, Link, Page
-from loopotel_prom.web.pages.markup import element, join
+from loopotel_prom.web.pages.markup import Html, element, join
 from loopotel_prom.web.pages.trouble import trouble_page
 from loopotel_prom.web.routes import View
 
 # Alerts share their first word; a README beside the runbooks does not.
 _FILES = "Loop*.md"
+_LINK = re.compile(r"(https?://[\w./:?=&%#+~-]*[\w/])")
 
 
 class _Site(Protocol):
@@ -38,6 +40,7 @@ class Runbooks:
     The views of the runbooks; see `add_runbooks`. Thread-safe.
 
     They are shown as they are written, Markdown as text: it was made to be read so.
+    Their title is the page's, and addresses are links.
     """
 
     def __init__(self, folder: Path, *, telemetry_path: str) -> None:
@@ -74,8 +77,7 @@ class Runbooks:
         file = self._files().get(name)
         if file is None:
             return self._none(request, name)
-        text = file.read_text(encoding="utf-8")
-        body = element("pre", text, class_="text")
+        body = _shown(name, file.read_text(encoding="utf-8"))
         return self._frame.response(Page(name, name, body), prefix=request.prefix)
 
     def _files(self) -> dict[str, Path]:
@@ -87,3 +89,13 @@ class Runbooks:
         return self._frame.response(
             page, prefix=request.prefix, status=HTTPStatus.NOT_FOUND
         )
+
+
+def _shown(name: str, text: str) -> Html:
+    title = f"# {name}\n"
+    # Of the pieces every other one is an address.
+    pieces = [
+        element("a", piece, href=piece) if place % 2 else piece
+        for place, piece in enumerate(_LINK.split(text.removeprefix(title).strip()))
+    ]
+    return join(element("h1", name), element("pre", *pieces, class_="text"))

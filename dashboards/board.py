@@ -112,7 +112,7 @@ _LINK: Final[Json] = {
     "url": "",
 }
 _SOURCE: Final[Json] = {
-    "current": {},
+    "current": {"text": "", "value": ""},
     "hide": 0,
     "includeAll": False,
     "label": "Data Source",
@@ -135,7 +135,6 @@ def choice(name: str, label: str, values_of: str, *, all_value: str = ".+") -> J
         "allowCustomValue": True,
         "current": {"selected": True, "text": ["All"], "value": ["$__all"]},
         "datasource": DATASOURCE,
-        "definition": query,
         "hide": 0,
         "includeAll": True,
         "label": label,
@@ -155,7 +154,11 @@ def choice(name: str, label: str, values_of: str, *, all_value: str = ".+") -> J
 def single(variable: Json) -> Json:
     """Let one value be chosen only; the first is, to begin with."""
     one = {key: value for key, value in variable.items() if key != "allValue"}
-    return one | {"current": {}, "includeAll": False, "multi": False}
+    return one | {
+        "current": {"text": "", "value": ""},
+        "includeAll": False,
+        "multi": False,
+    }
 
 
 def typed(name: str, label: str, value: str) -> Json:

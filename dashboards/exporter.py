@@ -260,7 +260,7 @@ _PAGE_SIZES: Final = series(
 _SERIES_OVER_TIME: Final = series(
     About(
         id=22,
-        title="Series of loops",
+        title="Series on a page",
         description="Series on each page; the line is where names become __overflow__"
         " by default.",
         unit="short",
@@ -323,8 +323,9 @@ _PIPELINE: Final = series(
     About(
         id=32,
         title="Slow and failed emits",
-        description="Spans that took more than 10 ms, and the loop with them; and spans"
-        " that a processor failed to take. The log has the first of each kind.",
+        description="Spans that took more than 10 ms, and the loop with them; spans that"
+        " a processor failed to take, and pages that a collector is missing from. The"
+        " log has the first of each kind.",
         unit="short",
         steps=ZERO_IS_GOOD,
         least=0,

@@ -294,7 +294,7 @@ def series(
 
 def heatmap(about: About, query: Query, *, scheme: str = "Turbo") -> Json:
     """Show how the buckets of a histogram fill over time."""
-    return panel(
+    shape = panel(
         about,
         "heatmap",
         [query],
@@ -324,6 +324,7 @@ def heatmap(about: About, query: Query, *, scheme: str = "Turbo") -> Json:
             "yAxis": {"axisPlacement": "left", "reverse": False, "unit": about.unit},
         },
     )
+    return shape | {"maxDataPoints": 2 * _MOST_BARS}
 
 
 def timeline(about: About, query: Query, *, links: Sequence[Json] = ()) -> Json:

@@ -2,16 +2,19 @@
 A fleet of loops of different tempers, for whatever has to look at many of them.
 
 One converges, others stall, regress, fail, burn money, break rules; all are ordinary
-users of `LoopTracer`. `live` runs them on the process's own pipeline::
+users of `LoopTracer`. The first command runs them until its standard input ends, so
+many times as fast; the other plays them over the hours that have passed, as blocks
+for a Prometheus whose target is called INSTANCE::
 
-    python fleet.py ENDPOINT ARCHIVE SPEED NAME...
-
-`history` plays them over hours that have passed, as OpenMetrics for `promtool`.
+    python fleet.py live HOST:PORT|none ARCHIVE SPEED NAME...
+    python fleet.py history FOLDER INSTANCE FROM_HOURS_AGO TO_HOURS_AGO STEP NAME...
 """
 
 import contextvars
 import heapq
 import itertools
+import math
+import os
 import random
 import re
 import subprocess
@@ -83,6 +86,7 @@ class Temper:
     crash: float = 0.0
     unsafe: float = 0.0
     human: float = 0.0
+    nonsense: float = 0.0
 
 
 FLEET = (
@@ -131,6 +135,7 @@ FLEET = (
         evaluators=("benchmark",),
         codes=("fail.oscillation", "fail.evaluator_drift"),
         failure=0.2,
+        nonsense=0.05,
     ),
     Temper(
         loop_name="deploy-agent",
@@ -233,6 +238,8 @@ def _work_and_judge(
             tokens = temper.tokens / len(temper.workers) * chance.uniform(0.5, 1.6)
             worker.add_tokens(input=round(tokens * 0.8), output=round(tokens * 0.2))
             worker.add_cost(usd=tokens / 1000 * temper.usd_per_1k)
+            if chance.random() < temper.nonsense:
+                worker.add_cost(usd=math.nan)
     for name in temper.evaluators:
         with step.evaluator(name, type="rubric") as judge:
             yield temper.seconds / len(temper.evaluators) * 0.2 * chance.uniform(0.5, 2)
@@ -346,9 +353,9 @@ def _page(metrics: MetricsProcessor, when: float, target: dict[str, str]) -> str
 
 
 def blocks(pages: Iterator[tuple[float, str]], folder: Path) -> None:
-    """Make Prometheus' blocks of pages; `folder` is its data folder."""
+    """Make Prometheus' blocks of pages; `folder` is its data folder, made if absent."""
     folder.mkdir(exist_ok=True)
-    text = folder.with_suffix(".openmetrics")
+    text = folder / f"{os.getpid()}.openmetrics"
     for _, part in itertools.groupby(pages, lambda page: page[0] // _BLOCK_SECONDS):
         with text.open("w") as file:
             file.writelines(page for _, page in part)
@@ -361,21 +368,42 @@ def blocks(pages: Iterator[tuple[float, str]], folder: Path) -> None:
     text.unlink()
 
 
-def main(listen: str, archive: str, speed: str, *names: str) -> None:
-    """Run those of the fleet until standard input ends."""
-    fleet = [temper for temper in FLEET if not names or temper.loop_name in names]
+# As commands.
+
+
+def _chosen(names: Sequence[str]) -> list[Temper]:
+    return [temper for temper in FLEET if not names or temper.loop_name in names]
+
+
+def run_live(listen: str, archive: str, speed: str, *names: str) -> None:
+    """Run those of the fleet until standard input ends; print the endpoint."""
     stop = threading.Event()
     with configure(
-        listen=None if listen == "none" else listen,
-        archive=None if archive == "none" else archive,
-        run_info=True,
+        listen=None if listen == "none" else listen, archive=archive, run_info=True
     ) as configuration:
         print(configuration.url, flush=True)  # noqa: T201 - for whoever started it
         threading.Thread(
             target=lambda: (sys.stdin.read(), stop.set()), daemon=True
         ).start()
-        live(fleet, speed=float(speed), stop=stop)
+        live(_chosen(names), speed=float(speed), stop=stop)
+
+
+def run_history(
+    folder: str, instance: str, since: str, until: str, step: str, *names: str
+) -> None:
+    """Make blocks of so many hours ago; things took a turn four hours ago."""
+    now = time.time()
+    pages = history(
+        _chosen(names),
+        start=now - float(since) * 3600,
+        end=now - float(until) * 3600,
+        step=float(step),
+        target={"job": "loopotel", "instance": instance},
+        turn=now - 4 * 3600,
+        seed=len(instance),
+    )
+    blocks(pages, Path(folder))
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    {"live": run_live, "history": run_history}[sys.argv[1]](*sys.argv[2:])

@@ -27,6 +27,8 @@ _CONTENT = ("ETag", "etag", "md5Hash")
 _TIME = ("mtime", "created", "LastModified")
 # A request costs some ten milliseconds wherever the store is.
 _PIECE_BYTES = 4 * 1024**2
+# The rest of most lines.
+_REST_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +51,17 @@ class RemoteFile:
     """
     One object, read at any place of it.
 
+    Args:
+        url: Where it is.
+        end: Where reading is to end, or within a line of it; a hint.
+
     Raises:
         ArchiveError: It cannot be reached.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, end: int) -> None:
         self.url = url
+        self._end = end
         self._store, self._path = open_store(url)
         self._at = 0
         self._piece = b""
@@ -68,11 +75,18 @@ class RemoteFile:
         """
         if not self._at <= offset < self._at + len(self._piece):
             with told(self.url):
-                end = offset + max(size, _PIECE_BYTES)
+                end = offset + max(size, self._ahead(offset))
                 self._piece = self._store.cat_file(self._path, start=offset, end=end)
             self._at = offset
         begin = offset - self._at
         return self._piece[begin : begin + size]
+
+    def _ahead(self, offset: int) -> int:
+        """Tell how much to ask for: no crumbs, and little that nobody needs."""
+        left = self._end - offset
+        if left > _PIECE_BYTES + _REST_BYTES:
+            return _PIECE_BYTES
+        return max(left, 0) + _REST_BYTES
 
 
 class _Told(io.RawIOBase):

@@ -76,7 +76,7 @@ def open_object(url: str) -> BinaryIO:
     found = remote.find(url)
     if found is None:
         raise ArchiveError("a folder", path=url, hint="name the files in it")
-    read_at = remote.RemoteFile(url).read_at
+    read_at = remote.RemoteFile(url, found.size).read_at
     stream = Stretch(url, read_at, begin=0, end=found.size, size=found.size)
     return cast("BinaryIO", stream)
 

@@ -160,9 +160,7 @@ class Plan:
         one = remote.find(url)
         for found in remote.list_folder(url) if one is None else [one]:
             # One request each: not of those that are read whole anyway.
-            is_compressed = found.size > self._shard_bytes and remote.RemoteFile(
-                found.url
-            ).read_at(0, _MAGIC_BYTES).startswith(MAGICS)
+            is_compressed = found.size > self._shard_bytes and _magic(found.url)
             yield File(
                 found.url,
                 found.url,
@@ -176,6 +174,11 @@ class Plan:
 def identity_of(status: os.stat_result) -> str:
     """Give what tells a file from every other on this machine."""
     return f"{status.st_dev}:{status.st_ino}"
+
+
+def _magic(url: str) -> bool:
+    file = remote.RemoteFile(url, _MAGIC_BYTES)
+    return file.read_at(0, _MAGIC_BYTES).startswith(MAGICS)
 
 
 def _identity(file: File | BadLine | None) -> str:

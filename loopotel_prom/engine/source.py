@@ -55,7 +55,7 @@ def opened(shard: Shard, held: Held) -> Iterator[Opened]:
         OSError: It is, and cannot be read.
     """
     if shard.file.is_remote:
-        yield _remote(shard.file)
+        yield _remote(shard.file, shard.end)
         return
     with ExitStack() as stack:
         file = held.get(shard.file.identity)
@@ -69,7 +69,7 @@ def opened(shard: Shard, held: Held) -> Iterator[Opened]:
             yield partial(_read_at, _unpacked(file, shard, stack)), shard.file.size or 0
 
 
-def _remote(file: File) -> Opened:
+def _remote(file: File, end: int) -> Opened:
     try:
         found = find(file.place)
     except ArchiveError as error:
@@ -78,7 +78,7 @@ def _remote(file: File) -> Opened:
         raise
     if found is None or (found.size, found.mark) != (file.size, file.identity):
         raise GoneError
-    return RemoteFile(file.place).read_at, found.size
+    return RemoteFile(file.place, end).read_at, found.size
 
 
 def _found(shard: Shard) -> RegularFile:

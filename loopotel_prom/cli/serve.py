@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -44,7 +45,7 @@ _log = logging.getLogger("loopotel_prom")
 _DEFAULT = Settings()
 # Beyond it, more would be of no use.
 _MOST_DESCRIPTORS = 65_536
-_SECONDS_TO_NOTICE = 1.0
+_SECONDS_TO_NOTICE = 0.2
 
 
 def serve(
@@ -131,10 +132,11 @@ def serve(
     )
     start_log(log_level, log_format)
     with told_to_stop() as stop, _serving(settings, checkpoint):
-        # A signal that another thread receives, or that comes just before the wait,
-        # does not end it: Python's handlers run when this thread runs again.
-        while not stop.wait(_SECONDS_TO_NOTICE):
-            pass
+        # Not stop.wait(): a signal that another thread receives would not end it, for
+        # its handler runs when this thread does; and one that comes while it holds
+        # the event's lock would wait for that lock, here, for ever.
+        while not stop.is_set():
+            time.sleep(_SECONDS_TO_NOTICE)
     _log.info("stopped")
 
 

@@ -497,12 +497,20 @@ def test_a_store_that_restarts_is_waited_for(tmp_path, archive, start):
     assert not difference(stored, sent(tmp_path / "traces"))
 
 
-def test_a_store_with_newer_samples_is_told_to_take_older_ones(
-    tmp_path, archive, start
+def window(length: str) -> dict[str, Any]:
+    """Have Prometheus take samples that are so much older than the newest."""
+    return {"storage": {"tsdb": {"out_of_order_time_window": length}}}
+
+
+@pytest.mark.parametrize(
+    ("length", "said"), (("0s", "400 out of bounds"), ("1d", "500 too old sample"))
+)
+def test_a_store_with_newer_samples_is_to_take_older_ones(
+    tmp_path, archive, start, length, said
 ):
     """It refuses, and says what to change; then the same command sends all of it."""
     days = archive(1)
-    store = start(data=tmp_path / "data")
+    store = start(data=tmp_path / "data", more=window(length))
     receiver = HttpReceiver(Address(url=store.write_url))
     now = Instant(time.time_ns() // 10**6, [(Series("up", ()), 1.0)])
     assert receiver.post(Encoder().encode([now])).status == 204
@@ -510,11 +518,10 @@ def test_a_store_with_newer_samples_is_told_to_take_older_ones(
     with proxy(store) as between:
         child = export(tmp_path, between.url)
         assert child.wait(60) == 1
-        assert "400 out of bounds, of samples from 2024-05-01 11:" in child.tail()
+        assert f"{said}, of samples from 2024-05-01 11:" in child.tail()
         assert "storage.tsdb.out_of_order_time_window that reaches" in child.tail()
         store.close()
-        window = {"tsdb": {"out_of_order_time_window": "3000d"}}
-        again = start(data=tmp_path / "data", more={"storage": window})
+        again = start(data=tmp_path / "data", more=window("3000d"))
         between.target = again.write_url
         child = export(tmp_path, between.url)
         assert child.wait(60) == 0, child.tail()

@@ -18,7 +18,12 @@ from typing import Any
 import pytest
 import trustme
 
-from loopotel_prom.errors import ConfigError, DeliveryError, MissingExtraError
+from loopotel_prom.errors import (
+    ArchiveError,
+    ConfigError,
+    DeliveryError,
+    MissingExtraError,
+)
 from loopotel_prom.exporter.remote_write import (
     Address,
     Answer,
@@ -485,6 +490,15 @@ def test_a_file_that_is_no_position_is_an_error(place, tmp_path, content, said):
     assert (tmp_path / "position.json").read_bytes() == content
 
 
+def test_nothing_is_sent_without_a_position(place, tmp_path):
+    """Where it cannot be written, nobody could tell later what is there."""
+    (tmp_path / "position.json.unfinished").mkdir()
+    receiver = Scripted(OK)
+    with place() as file, pytest.raises(ArchiveError, match="cannot be written: Is a"):
+        moved([at(0)], receiver, file)
+    assert not receiver.messages
+
+
 def test_one_transfer_at_a_time_has_a_position(place):
     """A second one would send the same beside it."""
     with place(), pytest.raises(ConfigError, match="another export uses it"):
@@ -590,7 +604,18 @@ def test_an_answer_is_its_first_line(http, server):
     assert http().post(b"") == Answer(400, "out of bounds")
 
 
-@pytest.mark.parametrize(("value", "seconds"), (("7", 7), ("soon", 0), ("-1", 0)))
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    (
+        ("7", 7),
+        ("9" * 400, math.inf),
+        ("soon", 0),
+        ("-1", 0),
+        ("Thu, 01 Jan 1970 00:00:00 GMT", 0),
+        ("Thu, 01 Jan 0001 00:00:00 +2359", 0),
+        ("Thu, 01 Jan 99999 00:00:00 GMT", 0),
+    ),
+)
 def test_a_receiver_says_when_to_come_again(http, server, value, seconds):
     """In seconds; what is none counts for nothing."""
     server.script = [(429, {"Retry-After": value}, b"")]
@@ -665,6 +690,20 @@ def test_an_unknown_authority_is_final(http, ca_file):
     answer = http().post(b"")
     assert answer.is_final
     assert "certificate verify failed" in answer.text
+
+
+def test_tls_that_is_cut_off_is_no_answer(http, server):
+    """As by a server that stops; the next request may find it well."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def cut_off() -> None:
+            listening.accept()[0].close()
+
+        thread = threading.Thread(target=cut_off)
+        thread.start()
+        answer = http(url=f"https://127.0.0.1:{listening.getsockname()[1]}/").post(b"")
+        thread.join()
+    assert (answer.status, answer.is_final) == (None, False)
 
 
 def test_a_file_without_certificates_is_final(http, ca_file):

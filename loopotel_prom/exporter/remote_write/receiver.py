@@ -2,6 +2,7 @@
 
 import email.utils
 import re
+import ssl
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -180,42 +181,41 @@ def _seconds_of(retry_after: str) -> float:
     if retry_after.isascii() and retry_after.isdigit():
         return float(retry_after)
     try:
-        when = email.utils.parsedate_to_datetime(retry_after)
-    except ValueError:
+        seconds = email.utils.parsedate_to_datetime(retry_after).timestamp()
+    except (ValueError, TypeError, IndexError, OverflowError):
         return 0.0
-    return max(0.0, when.timestamp() - time.time())
+    return max(0.0, seconds - time.time())
 
 
 def _no_answer(error: Exception) -> Answer:
     """Say in a few words why there was none."""
     match error:
         case requests.exceptions.SSLError():
-            text = f"TLS failed: {_innermost(error)}"
-            return Answer(None, text, is_final=True)
+            # Cut off, as by a server that stops, it may work the next time.
+            is_cut = isinstance(_innermost(error), ssl.SSLEOFError)
+            return Answer(None, f"TLS failed: {_why(error)}", is_final=not is_cut)
         case requests.exceptions.ProxyError():
-            return Answer(None, f"the proxy failed: {_innermost(error)}")
+            return Answer(None, f"the proxy failed: {_why(error)}")
         case requests.exceptions.Timeout():
             return Answer(None, "no answer in time")
         case requests.exceptions.ConnectionError():
-            return Answer(None, f"no connection: {_innermost(error)}")
+            return Answer(None, f"no connection: {_why(error)}")
     # A URL that only looks like one, a file of certificates that has none in it.
-    return Answer(None, _innermost(error), is_final=True)
+    return Answer(None, _why(error), is_final=True)
 
 
-def _innermost(error: BaseException) -> str:
-    """Say what was wrong beneath the layers that only pass it on."""
-    while True:
-        inner = next(
-            (
-                inner
-                for name in ("reason", "original_error", "__context__")
-                if isinstance(inner := getattr(error, name, None), BaseException)
-            ),
-            None,
-        )
-        if inner is None:
-            return str(getattr(error, "strerror", None) or error)
-        error = inner
+def _why(error: BaseException) -> str:
+    inner = _innermost(error)
+    return str(getattr(inner, "strerror", None) or inner)
+
+
+def _innermost(error: BaseException) -> BaseException:
+    """Find what was wrong beneath the layers that only pass it on."""
+    for name in ("reason", "original_error", "__context__"):
+        inner = getattr(error, name, None)
+        if isinstance(inner, BaseException):
+            return _innermost(inner)
+    return error
 
 
 def _check_header(name: str, value: str) -> None:

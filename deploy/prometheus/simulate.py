@@ -319,15 +319,18 @@ def firing(
         timeout=600,
     ).json()
     steps = (_DAYS - 1) * _DAY // _STEP_SECONDS
-    found = {}
+    active: dict[str, set[int]] = {}
     for series in answer["data"]["result"]:
-        active = {(int(when) - begin) // _STEP_SECONDS for when, _ in series["values"]}
-        loop = series["metric"]["loop_name"]
-        found[loop] = [
+        # What `or` joins comes under the names of both sides; an alert has no name.
+        places = active.setdefault(series["metric"]["loop_name"], set())
+        places |= {(int(when) - begin) // _STEP_SECONDS for when, _ in series["values"]}
+    return {
+        loop: [
             (_DAY + first * _STEP_SECONDS, _DAY + last * _STEP_SECONDS)
-            for first, last in episodes(active, rule, steps)
+            for first, last in episodes(places, rule, steps)
         ]
-    return found
+        for loop, places in active.items()
+    }
 
 
 # The table.

@@ -1,7 +1,7 @@
 """OpenMetrics files, as `promtool tsdb create-blocks-from openmetrics` reads them."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,7 +25,6 @@ MOST_SAMPLES = 500_000
 Labels: TypeAlias = tuple[tuple[str, str], ...]
 
 _PARTS = ("_bucket", "_count", "_sum")
-_NAN = "NaN"
 
 
 class _Group:
@@ -41,13 +40,14 @@ class _Group:
         self._values.append([])
         return self._values[-1].append
 
-    def take(self) -> Iterator[str]:
+    def take(self) -> str:
         """Give the lines, once: all buckets of a time together."""
         # The series of a histogram have been said together, always.
-        for values in zip(*self._values, strict=True):
-            yield self._template % values
+        rows = zip(*self._values, strict=True)
+        text = "".join(map(self._template.__mod__, rows))
         for each in self._values:
             each.clear()
+        return text
 
     def __bool__(self) -> bool:
         return any(self._values)
@@ -74,8 +74,9 @@ class OpenMetricsFiles:
         self._folder = folder
         self._most_samples = most_samples
         # By the object's identity: to hash it would cost more than all else. The
-        # series is kept so that no other gets its identity.
-        self._known: dict[int, tuple[Series, Callable[[str], None]]] = {}
+        # series are kept so that no other gets the identity of one.
+        self._known: dict[int, Callable[[str], None]] = {}
+        self._kept: list[Series] = []
         self._families: dict[Metric, dict[Labels, _Group]] = {m: {} for m in CATALOGUE}
         # The two hours that the file begins in, and how many have begun there.
         self._begin = 0
@@ -113,29 +114,25 @@ class OpenMetricsFiles:
 
     def _hold(self, instant: Instant) -> None:
         known, end = self._known, f" {instant.time_ms / 1000:.3f}\n"
-        before = self._held
-        texts = numbers([value for _, value in instant.points])
-        for (series, value), text in zip(instant.points, texts, strict=True):
-            if text == _NAN and is_stale(value):
-                continue
-            found = known.get(id(series)) or self._meet(series)
-            found[1](text + end)
-            self._held += 1
-        if self._held > before:
-            self.end_ms = instant.time_ms
-            self.begin_ms = self.end_ms if self.begin_ms is None else self.begin_ms
+        points = [each for each in instant.points if not is_stale(each[1])]
+        if not points:
+            return
+        texts = numbers([value for _, value in points])
+        for (series, _), text in zip(points, texts, strict=True):
+            (known.get(id(series)) or self._meet(series))(text + end)
+        self._held += len(points)
+        self.end_ms = instant.time_ms
+        self.begin_ms = self.end_ms if self.begin_ms is None else self.begin_ms
 
-    def _meet(self, series: Series) -> tuple[Series, Callable[[str], None]]:
+    def _meet(self, series: Series) -> Callable[[str], None]:
         values = escaped(tuple(value for _, value in series.labels))
         names = (name for name, _ in series.labels)
         pairs = ",".join(f'{n}="{v}"' for n, v in zip(names, values, strict=True))
         labels = tuple(pair for pair in series.labels if pair[0] != "le")
         group = self._families[_METRICS[series.name]].setdefault(labels, _Group())
-        found = self._known[id(series)] = (
-            series,
-            group.add(f"{series.name}{{{pairs}}} "),
-        )
-        return found
+        take = self._known[id(series)] = group.add(f"{series.name}{{{pairs}}} ")
+        self._kept.append(series)
+        return take
 
     def _flush(self) -> None:
         """Write the file that is held, if there is one."""
@@ -152,13 +149,13 @@ class OpenMetricsFiles:
     def _save(self, path: Path) -> None:
         unfinished = path.with_name(f".{path.name}.unfinished")
         try:
-            with unfinished.open("w", encoding="utf-8", newline="\n") as file:
+            with unfinished.open("wb") as file:
                 for metric, groups in self._families.items():
                     if any(groups.values()):
-                        file.write(header(metric, openmetrics=True))
+                        file.write(header(metric, openmetrics=True).encode())
                     for group in groups.values():
-                        file.writelines(group.take())
-                file.write("# EOF\n")
+                        file.write(group.take().encode("utf-8", "replace"))
+                file.write(b"# EOF\n")
                 file.flush()
                 os.fsync(file.fileno())
             unfinished.replace(path)

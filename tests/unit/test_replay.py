@@ -301,6 +301,14 @@ def test_every_series_has_the_constant_labels(simulate, read):
         assert "env_id" not in names
 
 
+def test_run_labels_tell_runs_apart(simulate, read):
+    """As on a live page that is configured so."""
+    documents = [simulate(at, 0.4) | {"task_id": f"t-{at}"} for at in (0, 5)]
+    options = HistoryOptions(run_labels=("task_id",))
+    instants = [*history(read(*documents), options)]
+    assert _at(instants, 15)['loop_tokens_total{task_id="t-5"}'] == 100
+
+
 @pytest.mark.parametrize(
     "options",
     (

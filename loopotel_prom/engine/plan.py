@@ -152,6 +152,7 @@ class Plan:
             os.path.abspath(os.fspath(file.name)),  # noqa: PTH100 - follows no link
             status.st_size,
             identity_of(status),
+            status.st_mtime_ns,
             is_active=is_active,
             is_compressed=os.pread(file.fileno(), _MAGIC_BYTES, 0).startswith(MAGICS),
         )

@@ -20,6 +20,7 @@ class File:
         place: The absolute path, or a URL.
         size: In bytes on disk; None for a pipe or a device.
         identity: Tells it from another of the same name: of a path the inode.
+        changed_ns: When it was written to, Unix nanoseconds; 0 where that is not known.
         is_remote: It is at a URL.
         is_active: Runs are still appended to it, until it gets another name.
         is_compressed: Its first bytes are those of a gzip or zstd stream.
@@ -29,6 +30,7 @@ class File:
     place: str
     size: int | None
     identity: str
+    changed_ns: int = 0
     is_remote: bool = False
     is_active: bool = False
     is_compressed: bool = False

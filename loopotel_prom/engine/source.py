@@ -58,10 +58,11 @@ def opened(shard: Shard, held: Held) -> Iterator[Opened]:
         yield _remote(shard.file, shard.end)
         return
     with ExitStack() as stack:
-        file = held.get(shard.file.identity)
-        if file is None:
-            file = stack.enter_context(_found(shard))
-        if _is(file, shard.file):
+        held_file = held.get(shard.file.identity)
+        file, is_it = (held_file, True) if held_file else _found(shard)
+        if not held_file:
+            stack.enter_context(file)
+        if is_it:
             yield partial(_read_at, file), shard.file.size or 0
         elif shard.is_whole:
             yield partial(_read_at, file), file.status().st_size
@@ -81,14 +82,16 @@ def _remote(file: File, end: int) -> Opened:
     return RemoteFile(file.place, end).read_at, found.size
 
 
-def _found(shard: Shard) -> RegularFile:
+def _found(shard: Shard) -> tuple[RegularFile, bool]:
+    """Find the file, or what is as good; tell which of the two it is."""
     for path in _names(shard):
         try:
             file = RegularFile(path)
         except FileNotFoundError:
             continue
-        if _is(file, shard.file) or _is_as_good(file, path, shard):
-            return file
+        is_it = _is(file, path, shard.file)
+        if is_it or _is_as_good(file, path, shard):
+            return file, is_it
         file.close()
     raise GoneError
 
@@ -119,8 +122,17 @@ def _is_as_good(file: RegularFile, path: Path, shard: Shard) -> bool:
     return False
 
 
-def _is(file: RegularFile, planned: File) -> bool:
-    return identity_of(file.status()) == planned.identity
+def _is(file: RegularFile, path: Path, planned: File) -> bool:
+    status = file.status()
+    size = planned.size or 0
+    if identity_of(status) != planned.identity or status.st_size < size:
+        return False
+    if planned.is_active:
+        return True  # it is held open, so that none else can have its inode
+    # What was removed may have left its inode to another file.
+    if status.st_size == size:
+        return status.st_mtime_ns == planned.changed_ns
+    return str(path) == planned.place
 
 
 def _unpacked(file: RegularFile, shard: Shard, stack: ExitStack) -> BinaryIO:

@@ -33,6 +33,7 @@ from loopotel_prom.engine import (
 from loopotel_prom.engine import reading as engine_reading
 from loopotel_prom.engine import shard as engine_shard
 from loopotel_prom.engine.plan import Plan
+from loopotel_prom.engine.source import GoneError
 from loopotel_prom.errors import (
     ArchiveError,
     ConfigError,
@@ -458,6 +459,28 @@ def test_a_file_that_is_gone_in_the_middle_is_named(archive: Path) -> None:
     assert 50 not in numbers([first, *rest])
     [(number, fault)] = faults(rest)
     assert (number, "do it again" in fault) == (0, True)
+
+
+def test_another_file_with_its_inode_is_not_taken_for_it(archive: Path) -> None:
+    """A file that was removed leaves its inode to the next one."""
+    path = archive / OLD.format(1)
+    with Plan(archive, shard_bytes=30) as plan:
+        shard = next(plan.shards())
+        other = path.rename(archive / "other.jsonl")
+        os.utime(other, (1, 1))
+        with pytest.raises(GoneError):
+            list(engine_reading.read_shard(shard, held={}, tally=print))
+
+
+def test_a_file_that_grows_is_read_as_far_as_it_was(tmp_path: Path) -> None:
+    """Another program may write it, under a name of its own."""
+    path = tmp_path / "mine.jsonl"
+    path.write_bytes(document(1) + b"\n" + document(2) + b"\n")
+    items = run(spelled, path, engine=Engine(shard_bytes=20))
+    first = next(items)
+    with path.open("ab") as file:
+        file.write(document(3) + b"\n")
+    assert numbers([first, *items]) == [1, 2]
 
 
 # Places

@@ -130,10 +130,24 @@ def _said(make: _Maker) -> Iterator[tuple[str, str, str]]:
     email = f"{make.of(8, string.ascii_lowercase)}@example.com"
     yield "e-mail", f"write to {email} when done", email
     yield "hidden", f"pass\u200bword: {words}", words
+    yield "shouted", f"THE PASSWORD IS: {words}", words
+    yield "markdown", f"- **Password:** {words}", words
+    yield "table", f"| password | {words} |", words
+    yield "xml", f"<user>joe</user><password>{words}</password>", words
+    yield "for whom", f"password for the staging db: {words}", words
+    yield "environment", f"export OPENAI_KEY={words}", words
+    yield "german", f"Das Passwort: {words}", words
+    yield "sshpass", f"sshpass -p {words} ssh deploy@build.internal", words
+    yield "docker", f"docker login -u joe -p {words} registry.internal", words
+    yield "redis", f"redis-cli -h cache -a {words} ping", words
+    yield "netrc", f"machine x.test login joe password {words}", words
+    yield "pair", f"connect to joe:{words}@localhost:5432/runs", words
+    yield "arrow", f"password -> {words}", words
+    yield "in brackets", f"log in with the password ({words})", words
 
 
 def planted() -> list[Planted]:
-    """Give 200 and some, of more than 40 kinds."""
+    """Give 200 and some, of more than 50 kinds."""
     make = _Maker()
     found: list[Planted] = []
     while len(found) < 200:
@@ -187,7 +201,7 @@ def _seen(secret: str, data: bytes) -> bool:
 def test_no_planted_secret_gets_through(options: RecordOptions) -> None:
     """None of 200, from no place of a document, at no level."""
     assert len(PLANTED) >= 200
-    assert len({one.kind for one in PLANTED}) >= 40
+    assert len({one.kind for one in PLANTED}) >= 50
     through = []
     for one in PLANTED:
         for place, document in enumerate(_places(one.text)):
@@ -343,6 +357,9 @@ def test_ordinary_texts_stay_as_they_are() -> None:
         ("keyboard", False),
         ("secretary", False),
         ("monkey", False),
+        ("OPENAI_KEY", True),
+        ("PRIMARY_KEY", False),
+        ("openai_key", False),
         ("author", False),
         ("", False),
     ),

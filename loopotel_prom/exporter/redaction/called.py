@@ -7,7 +7,7 @@ from loopotel_prom.exporter.redaction.names import is_secret, takes_the_line
 
 # Each secret name has one of these in it; looking at names alone is ten times as slow.
 _STEM = re.compile(
-    r"pass|pwd|secret|token|key|credential|auth|cookie|bearer|dsn|jwt|otp|psk|mnemonic"
+    r"pass|pwd|contrase|kennwort|secret|token|key|cred|auth|cookie|bearer|dsn|jwt|otp|psk|mnemonic"
     r"|phrase|connection|session|webhook|signature|\bsig\b|\bpin\b|\bpw\b",
     re.IGNORECASE,
 )
@@ -18,13 +18,15 @@ _BEFORE_CHARACTERS = 64
 _NAME = re.compile(
     r"(?:[A-Za-z][\w-]* )?-{0,2}[A-Za-z][\w.-]*(?: [a-z]+)?\Z", re.IGNORECASE
 )
+_FOR = r"(?:\s+(?:for|of|on|in|at)(?:\s+[\w./@-]{1,40}){1,3}?)?"
 _ASSIGNS = re.compile(
-    r"(?:\\*[\"'`\]*]){0,4}\s{0,3}"
-    r"(?:(?P<compares>[=!]==?)|:=|=>|:(?!:)|=)\s{0,3}"
+    rf"{_FOR}(?:\\*[\"'`\]*_]){{0,4}}\s{{0,3}}"
+    r"(?:(?P<compares>[=!]==?)|:=|=>|:(?!:)|=|>(?=\S))(?:[*_]{1,3}(?=\s))?\s{0,3}"
 )
 _SAYS = re.compile(
-    r"(?P<verb>(?:\s+(?:for|of|on|in|at)(?:\s+[\w./@-]{1,40}){1,3}?)?"
-    r"\s+(?:is|was|to|as|of))?\s+"
+    rf"(?:(?P<verb>{_FOR}\s+(?:is|was|to|as|of|equals):?)?\s+|\s*(?=\())"
+    r"(?:(?:->|[\u2192\u2013\u2014|(]|-(?=\s))\s*)?",
+    re.IGNORECASE,
 )
 # Up to the quotation mark that has as many backslashes as the first.
 _QUOTED = re.compile(

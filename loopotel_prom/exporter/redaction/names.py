@@ -10,19 +10,25 @@ _PARTS: Final = (
     "apikey",
     "authkey",
     "authtoken",
+    "contrase",
     "credential",
     "encryptionkey",
+    "kennwort",
     "mnemonic",
     "passcode",
     "passphrase",
     "passwd",
     "password",
+    "passwort",
     "privatekey",
     "secret",
     "signingkey",
 )
 _WHOLE: Final = frozenset(
-    ("authorization", "auth", "bearer", "cookie", "cookies", "dsn", "jwt", "pw", "pwd")
+    (
+        *("authorization", "auth", "bearer", "cookie", "cookies", "cred", "creds"),
+        *("dsn", "jwt", "pw", "pwd"),
+    )
 )
 _LAST: Final = frozenset(("token", "pass", "pin", "otp", "sig", "signature", "psk"))
 # With `key` behind them, or what else they belong to.
@@ -36,6 +42,10 @@ _PAIRS: Final = frozenset(
 ) | {"connection string", "session id", "webhook url", "pass phrase", "pass word"}
 _PHRASES: Final = frozenset(("mnemonic", "passphrase", "phrase"))
 _HEADERS: Final = frozenset(("authorization", "cookie"))
+# `OPENAI_KEY`, as environments have it; but of these a key is no secret.
+_PUBLIC: Final = frozenset(
+    ("cache", "foreign", "hash", "index", "partition", "primary", "public", "sort")
+)
 # Marks in a text, as models have them: `eos_token`, `stop token`.
 _MARKS: Final = frozenset(
     (
@@ -64,6 +74,9 @@ def is_secret(name: str) -> bool:
         return len(words) == 1 or words[-2] not in _MARKS
     if words[-1] in _LAST or _WHOLE.intersection(words):
         return True
+    last = name.rpartition(" ")[2]
+    if words[-1] == "key" and "_" in last and last.isupper():
+        return words[-2] not in _PUBLIC
     pairs = {f"{one} {two}" for one, two in pairwise(words)}
     if _PAIRS & pairs:
         return True

@@ -10,6 +10,16 @@ _BEARER = re.compile(r"(?i:\bbearer)\s+(?P<bare>(?=\S*[0-9A-Z_.+/=-])\S{8,})")
 _BASIC = re.compile(r"(?i:\bbasic)\s+(?P<bare>[A-Za-z0-9+/]{4,}={0,2})(?![\w+/])")
 _USER = re.compile(r"(?:\s-u|--user)[ =]['\"]?[^\s:'\"]{1,256}:(?P<bare>[^\s'\"]+)")
 _MYSQL = re.compile(r"\bmysql\w*\s[^\n]{0,200}?\s-p(?P<bare>[^\s'\"]+)")
+_LOGIN = re.compile(
+    r"\b(?:sshpass|(?:docker|helm|podman|registry)\s+login)\b[^\n]{0,200}?\s-p\s*"
+    r"(?P<bare>[^\s'\"]+)"
+)
+_REDIS = re.compile(r"\bredis-cli\s[^\n]{0,200}?-a\s+(?P<bare>[^\s'\"]+)")
+_NETRC = re.compile(r"\blogin\s+\S{1,256}\s+password\s+(?P<bare>\S+)")
+_PAIR = re.compile(
+    r"(?<![\w/.:-])[\w.-]{1,64}:(?P<bare>[^\s:@/\"']{3,256})@"
+    r"[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]|:\d)"
+)
 _PAIR_IN_URL = re.compile(r"://[^\s:/@]{0,256}:(?P<bare>[^\s\"'<>]{1,1024})@")
 _TOKEN_IN_URL = re.compile(r"://(?P<bare>(?=[^\s/@:]{0,256}\d)[^\s/@:]{8,256})@")
 _BLOCK = re.compile(
@@ -34,13 +44,17 @@ _SHAPED = re.compile(
 _EMAIL = re.compile(
     r"(?<![\w.+%-])(?!git@)[\w.+%-]{1,64}@(?:[A-Za-z0-9-]{1,63}\.){1,8}[A-Za-z]{2,24}\b"
 )
+_PLACES = (
+    *(_BEARER, _USER, _MYSQL, _LOGIN, _REDIS, _NETRC),
+    *(_PAIR, _PAIR_IN_URL, _TOKEN_IN_URL),
+)
 
 
 def rule_spans(text: str) -> Iterator[tuple[int, int]]:
     """Find what is a secret by its shape, its place or its name."""
     for pattern in (_BLOCK, _SHAPED, _EMAIL):
         yield from (found.span() for found in pattern.finditer(text))
-    for pattern in (_BEARER, _USER, _MYSQL, _PAIR_IN_URL, _TOKEN_IN_URL):
+    for pattern in _PLACES:
         yield from (found.span("bare") for found in pattern.finditer(text))
     for found in _BASIC.finditer(text):
         if b":" in _decoded(found["bare"]):

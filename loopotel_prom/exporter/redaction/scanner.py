@@ -47,12 +47,13 @@ class Scanner:
         return self._cached(text)
 
     def _clean(self, text: str) -> str:
+        found = _merged(self._spans(text, 0))
         plainer = _plainer(text)
-        if plainer != text and any(self._spans(plainer, 0)):
+        if plainer != text and len(_merged(self._spans(plainer, 0))) > len(found):
             # Written so as not to be found: where is not worth knowing.
             return MARK
         parts, at = [], 0
-        for begin, end in _merged(self._spans(text, 0)):
+        for begin, end in found:
             parts += [text[at:begin], MARK]
             at = end
         return "".join([*parts, text[at:]]) if parts else text

@@ -1,6 +1,5 @@
 """Cells: what was said of a series last, and what a new value adds to that."""
 
-from collections.abc import Callable
 from itertools import accumulate
 from typing import TypeAlias
 
@@ -20,20 +19,12 @@ class Scalar:
     Attributes:
         series: The series.
         value: What was said last; None while it is not there.
-        read: Gives the value of now; None for none.
     """
 
-    __slots__ = ("_former", "read", "series", "value")
+    __slots__ = ("_former", "series", "value")
 
-    def __init__(
-        self,
-        series: Series,
-        *,
-        is_counter: bool,
-        read: Callable[[], float | None] = lambda: None,
-    ) -> None:
+    def __init__(self, series: Series, *, is_counter: bool) -> None:
         self.series = series
-        self.read = read
         self.value: float | None = None
         self._former: float | None = 0 if is_counter else None
 

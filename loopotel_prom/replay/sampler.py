@@ -1,8 +1,9 @@
 """The sampler of one loop: which points an instant adds to its history."""
 
 from collections.abc import Callable
-from functools import partial
+from itertools import chain
 from math import inf
+from typing import TypeAlias
 
 from loopotel_prom.metrics.catalogue import Metric
 from loopotel_prom.metrics.families import (
@@ -16,6 +17,8 @@ from loopotel_prom.metrics.histogram import Histogram
 from loopotel_prom.metrics.state import LoopState, RunState
 from loopotel_prom.replay.cells import Distribution, Naming, Points, Scalar
 from loopotel_prom.replay.grid import Grid
+
+ReadRun: TypeAlias = Callable[[RunState], float | None]
 
 
 class LoopSampler:
@@ -35,10 +38,10 @@ class LoopSampler:
         self._loop = loop
         self._grid = grid
         self._naming = naming
-        self._scalars = [
-            self._scalar(metric, loop.labels, partial(read, loop))
-            for metric, read in OF_LOOP
+        self._of_loop = [
+            (self._scalar(metric, loop.labels), read) for metric, read in OF_LOOP
         ]
+        self._of_slots: list[list[tuple[Scalar, ReadRun]]] = []
         self._distributions = [
             self._distribution(metric, loop.labels, histogram(loop))
             for metric, histogram in HISTOGRAMS_OF_LOOP
@@ -46,7 +49,6 @@ class LoopSampler:
         # Of outcomes, workers and the like: metric by metric, those met so far.
         self._children: list[dict[str, Scalar]] = [{} for _ in CHILDREN_OF_LOOP]
         self._met: list[list[tuple[str, float]]] = [[] for _ in CHILDREN_OF_LOOP]
-        self._slots = 0
         self._callers = 0
         self._is_shown = False
         self._event_ms = 0
@@ -73,15 +75,13 @@ class LoopSampler:
             before = []
         self._grow()
         self._read(points, before, whole=whole)
-        self._read_children(points, before, whole=whole)
         self._plan()
 
     def _end(self, time_ms: int, points: Points) -> None:
-        for scalar in self._scalars:
+        cells = [*self._of_loop, *chain.from_iterable(self._of_slots)]
+        children = chain.from_iterable(each.values() for each in self._children)
+        for scalar in chain((scalar for scalar, _ in cells), children):
             scalar.end(points)
-        for children in self._children:
-            for scalar in children.values():
-                scalar.end(points)
         for distribution in self._distributions:
             distribution.end(points)
         self._met = [[] for _ in CHILDREN_OF_LOOP]
@@ -96,38 +96,32 @@ class LoopSampler:
         return self._event_ms + patience_ms
 
     def _plan(self) -> None:
-        rests = [
-            round(run.freed_at * 1e3) + self._grid.linger_ms
-            for run in self._loop.slots
-            if run is not None and run.freed_at is not None
-        ]
-        self.due_ms = min(self._last_ms(), self._whole_ms, *rests)
+        due = min(self._last_ms(), self._whole_ms)
+        for run in self._loop.slots:
+            if run is not None and run.freed_at is not None:
+                due = min(due, round(run.freed_at * 1e3) + self._grid.linger_ms)
+        self.due_ms = due
 
     def _grow(self) -> None:
         """Take in slots and callers that are met for the first time."""
-        loop, slots = self._loop, self._loop.slots
+        loop, slots, known = self._loop, self._loop.slots, self._of_slots
         # Of the free slots the lowest is taken first.
-        while self._slots < len(slots) and slots[self._slots] is not None:
-            labels = (*loop.labels, str(self._slots))
-            self._scalars += [
-                self._scalar(metric, labels, partial(_of_slot, read, loop, self._slots))
-                for metric, read in OF_RUN
-            ]
-            self._slots += 1
+        while len(known) < len(slots) and slots[len(known)] is not None:
+            labels = (*loop.labels, str(len(known)))
+            known.append([(self._scalar(m, labels), read) for m, read in OF_RUN])
         if self._callers == len(loop.workers) + len(loop.evaluators):
             return
         self._callers = len(loop.workers) + len(loop.evaluators)
-        known = {each.histogram for each in self._distributions}
+        met = {each.histogram for each in self._distributions}
         self._distributions += [
             self._distribution(metric, (*loop.labels, name), histogram)
             for metric, histograms in HISTOGRAMS_OF_CHILDREN
             for name, histogram in histograms(loop)
-            if histogram not in known
+            if histogram not in met
         ]
 
     def _read(self, points: Points, before: Points, *, whole: bool) -> None:
-        for scalar in self._scalars:
-            value = scalar.read()
+        for scalar, value in self._values(whole=whole):
             if value != scalar.value:
                 scalar.change(value, points, before)
             elif whole and value is not None:
@@ -138,40 +132,34 @@ class LoopSampler:
             elif whole:
                 points += distribution.said
 
-    def _read_children(self, points: Points, before: Points, *, whole: bool) -> None:
+    def _values(self, *, whole: bool) -> list[tuple[Scalar, float | None]]:
+        """Read what may have changed, or all; None for what is not there."""
+        loop = self._loop
+        values = [(scalar, read(loop)) for scalar, read in self._of_loop]
+        for run, cells in zip(loop.slots, self._of_slots, strict=False):
+            if run is None:
+                values += [(scalar, None) for scalar, _ in cells]
+            else:
+                values += [(scalar, read(run)) for scalar, read in cells]
         for index, (metric, children) in enumerate(CHILDREN_OF_LOOP):
-            found = list(children(self._loop))
-            if found == self._met[index] and not whole:
-                continue
-            self._met[index] = found
-            cells = self._children[index]
-            for name, value in found:
-                scalar = cells.get(name)
-                if scalar is None:
-                    labels = (*self._loop.labels, name)
-                    scalar = cells[name] = self._scalar(metric, labels)
-                if value != scalar.value:
-                    scalar.change(value, points, before)
-                elif whole:
-                    points.append((scalar.series, value))
+            found = list(children(loop))
+            if whole or found != self._met[index]:
+                self._met[index] = found
+                values += [(self._child(index, metric, n), v) for n, v in found]
+        return values
 
-    def _scalar(
-        self,
-        metric: Metric,
-        labels: tuple[str, ...],
-        read: Callable[[], float | None] = lambda: None,
-    ) -> Scalar:
+    def _child(self, index: int, metric: Metric, name: str) -> Scalar:
+        scalar = self._children[index].get(name)
+        if scalar is None:
+            scalar = self._scalar(metric, (*self._loop.labels, name))
+            self._children[index][name] = scalar
+        return scalar
+
+    def _scalar(self, metric: Metric, labels: tuple[str, ...]) -> Scalar:
         series = self._naming.of_scalar(metric, labels)
-        return Scalar(series, is_counter=metric.type == "counter", read=read)
+        return Scalar(series, is_counter=metric.type == "counter")
 
     def _distribution(
         self, metric: Metric, labels: tuple[str, ...], histogram: Histogram
     ) -> Distribution:
         return Distribution(self._naming.of_histogram(metric, labels), histogram)
-
-
-def _of_slot(
-    read: Callable[[RunState], float | None], loop: LoopState, slot: int
-) -> float | None:
-    run = loop.slots[slot]
-    return None if run is None else read(run)

@@ -177,6 +177,20 @@ def test_a_killed_worker_of_a_cluster_changes_nothing(
     assert running.written() == expected
 
 
+def test_an_interrupt_leaves_a_cluster_in_peace(
+    dask: Dask, export: Callable[..., Export]
+) -> None:
+    """The command ends without a word, and without a file; the workers go on."""
+    options = ("--scheduler", dask.address, "--shard-bytes", "100000")
+    running = export("--engine", "dask", *options)
+    running.wait_until_writing()
+    os.kill(running.child.pid, signal.SIGINT)
+    assert running.child.wait(30) != 0
+    assert running.child.output().strip() in ("", "Aborted!", "Aborted.")
+    assert list(running.folder.iterdir()) == []
+    assert all(worker.process.poll() is None for worker in dask.workers)
+
+
 def test_no_scheduler_is_one_line(
     export: Callable[..., Export], free_port: Callable[[], int]
 ) -> None:

@@ -360,6 +360,8 @@ def test_ordinary_texts_stay_as_they_are() -> None:
         ("OPENAI_KEY", True),
         ("PRIMARY_KEY", False),
         ("openai_key", False),
+        ("SECRET_ARCHIVE", True),
+        ("_KEY", False),
         ("author", False),
         ("", False),
     ),
@@ -427,15 +429,13 @@ _json = st.recursive(
 @given(spec=st.dictionaries(st.text(), _json), words=st.text(), code=st.text())
 @settings(max_examples=150, deadline=None)
 def test_any_text_can_be_redacted(spec: dict[str, Any], words: str, code: str) -> None:
-    """Into a valid record, from which nothing more is taken a second time."""
+    """Into a valid record."""
     document = _with_code(code)
     document["loop_name"] = f"loop {words}"
     document["metadata"] = {"objective": words, "loop_spec": spec}
     for options in (BASIC, WHOLE):
         record = record_from_trace(document, options)
         assert record["redaction"]["level"] == options.redaction
-    scanner = Scanner()
-    assert scanner.clean(scanner.clean(words)) == scanner.clean(words)
 
 
 def test_redaction_is_repeatable() -> None:

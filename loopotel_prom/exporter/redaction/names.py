@@ -62,7 +62,8 @@ def words_of(name: str) -> list[str]:
 
 def is_secret(name: str) -> bool:
     """Tell whether a key, an option or a header of this name has a secret value."""
-    words = words_of(name)
+    # A secretary has none.
+    words = [word for word in words_of(name) if not word.startswith("secretar")]
     if not words:
         return False
     if words[-1].isdigit() and len(words) > 1:
@@ -75,12 +76,12 @@ def is_secret(name: str) -> bool:
     if words[-1] in _LAST or _WHOLE.intersection(words):
         return True
     last = name.rpartition(" ")[2]
-    if words[-1] == "key" and "_" in last and last.isupper():
+    if words[-1] == "key" and len(words) > 1 and "_" in last and last.isupper():
         return words[-2] not in _PUBLIC
     pairs = {f"{one} {two}" for one, two in pairwise(words)}
     if _PAIRS & pairs:
         return True
-    joined = "".join(words).replace("secretar", "")
+    joined = "".join(words)
     return any(part in joined for part in _PARTS)
 
 

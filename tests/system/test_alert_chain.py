@@ -2,15 +2,13 @@
 The chain of an alert: loops, Prometheus, Alertmanager, a webhook.
 
 All of it is real, and runs on the shipped files. Only the hours are short: every
-duration in the rules and in Alertmanager's routes is divided by `FACTOR`, so an hour
-takes half a minute. Thresholds and seconds as numbers stay what they are.
+duration in the rules on loops and in Alertmanager's routes is divided by `FACTOR`, so
+an hour takes half a minute. Thresholds and seconds as numbers stay what they are.
 """
 
 import json
-import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import threading
@@ -184,9 +182,15 @@ def endpoint(tmp_path: Path, quality: Path) -> Iterator[str]:
 
 @pytest.fixture
 def server(tmp_path: Path, prometheus, endpoint: str, alertmanager: str):
-    """Start a Prometheus that has scraped the loops, and give it the shipped rules."""
+    """Start a Prometheus with the shipped rules; give it when it knows both loops."""
     rules = tmp_path / "rules"
     rules.mkdir()
+    for file in (_DEPLOY / "prometheus/rules").glob("*.rules.yml"):
+        # The exporter's minutes are a machine's patience, not a loop's hours: a second
+        # in which a busy machine answers no scrape is nothing to call out for.
+        text = file.read_text()
+        of_loops = not file.name.startswith("exporter.")
+        (rules / file.name).write_text(compress(text) if of_loops else text)
     started = prometheus(
         [endpoint.removeprefix("http://")],
         scrape_interval="500ms",
@@ -198,12 +202,6 @@ def server(tmp_path: Path, prometheus, endpoint: str, alertmanager: str):
             },
         },
     )
-    # Its first scrape takes five seconds to come: ten minutes of an exporter that is
-    # not there.
-    started.wait_for("count(loop_run_final_les_count > 1) == 2")
-    for file in (_DEPLOY / "prometheus/rules").glob("*.rules.yml"):
-        (rules / file.name).write_text(compress(file.read_text()))
-    os.kill(started.child.pid, signal.SIGHUP)
     started.wait_for("count(loop:loop_run_final_les:mean1h) == 2")
     return started
 
@@ -237,8 +235,11 @@ def test_a_drop_of_the_les_reaches_the_webhook_and_resolves(
     """An hour of healthy loops raises none; a drop the right one, until it is over."""
     healthy_until = time.time() + _HOUR
     server.wait_for(f"vector(time()) >= {healthy_until}", timeout=3 * _HOUR)
-    assert server.query("count_over_time(ALERTS[5m])") == []
+    assert server.query('count_over_time(ALERTS{alertstate="firing"}[5m])') == []
     assert webhook.messages == []
+    groups = server.api("rules")["groups"]
+    health = {rule["health"] for group in groups for rule in group["rules"]}
+    assert health <= {"ok", "unknown"}, groups  # unknown: not evaluated yet
 
     dropped = time.time()
     quality.write_text("0.3")

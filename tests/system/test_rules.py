@@ -191,6 +191,24 @@ def test_the_runbook_quotes_queries_that_prometheus_understands(
     assert not _unknown("\n".join(queries))
 
 
+@each_alert
+def test_the_readme_has_the_alert_as_it_is(name: str):
+    """Severity, patience and how long it stays, in the table of the folder's README."""
+    text = (_FOLDER / "README.md").read_text()
+    (row,) = re.findall(rf"^\| \[`{name}`\].*$", text, flags=re.MULTILINE)
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    alert = _ALERTS[name]
+    waits, keeps = alert.get("for", "-"), alert["keep_firing_for"]
+    assert (cells[1], cells[4], cells[5]) == (alert["labels"]["severity"], waits, keeps)
+
+
+def test_the_projects_readme_lists_every_alert():
+    """And no other."""
+    section = (_ROOT / "README.md").read_text().split("\n## Alerts\n")[1]
+    section = section.split("\n## ")[0]
+    assert set(re.findall(r"`(Loop[A-Z]\w+)`", section)) == _ALERTS.keys()
+
+
 # Recording rules.
 
 

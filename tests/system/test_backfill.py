@@ -11,6 +11,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from loopotel_prom.archive.reader import read_archive
+from loopotel_prom.exporter.openmetrics import OpenMetricsFiles
+from loopotel_prom.replay import Timeline, history
 from tests.system.conftest import Prometheus
 from tests.system.months import Month, Run, at, month, share_below
 
@@ -201,3 +204,35 @@ def test_files_are_in_order_and_none_is_larger_than_it_should_be(backfill):
         assert latest < min(times)
         latest, samples = max(times), samples + len(times)
     assert samples == backfill.told["samples"]
+
+
+def test_files_of_the_same_two_hours_add_up(tmp_path, prometheus):
+    """What was too much for one file is in blocks that overlap, and all there."""
+    simulated = month(_BEGIN_NS, loops=1, runs_a_day=6, days=1)
+    simulated.write(tmp_path / "traces")
+    files, data = tmp_path / "files", tmp_path / "data"
+    files.mkdir()
+    with Timeline() as timeline:
+        timeline.read(read_archive(tmp_path / "traces"), print)
+        writer = OpenMetricsFiles(files, most_samples=2000)
+        writer.write(history(timeline))
+    names = [file.name for file in sorted(files.iterdir())]
+    assert len(names) > 2 * len({name[:22] for name in names})
+    for name in names:
+        make = ("promtool", "tsdb", "create-blocks-from", "openmetrics")
+        _run(*make, str(files / name), str(data))
+    server = prometheus(
+        [],
+        flags=["--storage.tsdb.retention.time=100y"],
+        data=data,
+        scrape_interval="1h",
+    )
+    loop = simulated.loops[0]
+    for run in simulated.runs:
+        for step in run.steps:
+            found = server.api(
+                "query", query="loop_tokens_total", time=f"{at(step.end_ns):.3f}"
+            )
+            (series,) = found["result"]
+            wanted = simulated.tokens(loop, at(step.end_ns))
+            assert float(series["value"][1]) == wanted

@@ -208,21 +208,22 @@ def _annotations(runs_end: Sequence[int] | None) -> list[Json]:
         "type": "dashboard",
     }
     if runs_end is None:
-        return [grafanas, _ALERTS | {"expr": _firing("Loopotel.*")}]
+        # Alerts on exporters are those that name no loop.
+        return [grafanas, _ALERTS | {"expr": _firing('loop_name=""')}]
     where = {"filter": {"exclude": False, "ids": list(runs_end)}} if runs_end else {}
     return [grafanas, _ALERTS, _RUN_ENDS | {"enable": bool(runs_end)} | where]
 
 
-def _firing(names: str, *matchers: str) -> str:
-    every = (f'alertname=~"{names}"', 'alertstate="firing"', *matchers)
-    return f"ALERTS{{{', '.join(every)}}}"
+def _firing(*matchers: str) -> str:
+    ours = ('alertname=~"Loop.*"', 'alertstate="firing"', *matchers)
+    return f"ALERTS{{{', '.join(ours)}}}"
 
 
 _ALERTS: Final[Json] = {
     "datasource": DATASOURCE,
     "enable": True,
     # An alert on a sum has none of these labels: empty must match as well.
-    "expr": _firing("Loop.*", 'loop_name=~"$loop_name|"', 'env_id=~"$env_id|"'),
+    "expr": _firing('loop_name=~"$loop_name|"', 'env_id=~"$env_id|"'),
     "hide": False,
     "iconColor": BAD,
     "name": "Alerts",

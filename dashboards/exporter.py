@@ -323,9 +323,9 @@ _PIPELINE: Final = series(
     About(
         id=32,
         title="Slow and failed emits",
-        description="Spans that took more than 10 ms, and the loop with them; spans that"
-        " a processor failed to take, and pages that a collector is missing from. The"
-        " log has the first of each kind.",
+        description="Spans that took more than 10 ms, and the loop with them; spans"
+        " that no processor took, and pages that lack a collector. The log has the"
+        " first of each kind.",
         unit="short",
         steps=ZERO_IS_GOOD,
         least=0,

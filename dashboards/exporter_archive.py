@@ -7,7 +7,6 @@ from dashboards.panel import (
     BARS,
     FAIR,
     GOOD,
-    LIMITED,
     NEUTRAL,
     PLAIN,
     POOR,
@@ -182,7 +181,6 @@ SIDECAR_LAG: Final = series(
             legend="{{instance}}",
         )
     ],
-    drawn=LIMITED,
 )
 
 SIDECAR_READS: Final = series(

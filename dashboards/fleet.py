@@ -20,11 +20,12 @@ from dashboards.panel import (
     FAIR,
     GOOD,
     HIGH_IS_GOOD,
-    LIMITED,
     OUTCOMES,
     POOR,
     SPARSE,
     STACKED,
+    UNSEEN,
+    ZERO_IS_GOOD,
     About,
     Json,
     Query,
@@ -161,7 +162,7 @@ _TWO_DAYS: Final = series(
         " yesterday. Below 0.65 most runs end short of their"
         " target.",
         unit="none",
-        steps=((None, "transparent"), (0.65, FAIR)),
+        steps=((None, UNSEEN), (0.65, FAIR)),
         decimals=2,
     ),
     [
@@ -208,7 +209,7 @@ _ENDINGS: Final = series(
         " that met its goal, and the share that a cap has ended."
         " When the two meet, loops run out of room.",
         unit="percentunit",
-        steps=((None, "transparent"), (0.5, BAD)),
+        steps=((None, UNSEEN), (0.5, BAD)),
         decimals=0,
         least=0,
         most=1,
@@ -217,7 +218,7 @@ _ENDINGS: Final = series(
         Query(expr=convergence(HOUR), legend="convergence"),
         Query(expr=cap_hits(HOUR), legend="cap hits"),
     ],
-    drawn=SPARSE | LIMITED,
+    drawn=SPARSE,
     overrides=painted({"convergence": GOOD, "cap hits": POOR}),
 )
 
@@ -257,6 +258,7 @@ _ACTIVE_BY_LOOP: Final = series(
         )
     ],
     drawn=STACKED | {"lineInterpolation": "stepAfter"},
+    points=120,
 )
 
 _FAILURES: Final = series(
@@ -289,7 +291,7 @@ _MISHAPS: Final = series(
         " each is in its run's trace. A human who steps in"
         " often is a loop that cannot do without.",
         unit="short",
-        steps=((None, "transparent"), (1, BAD)),
+        steps=ZERO_IS_GOOD,
         decimals=0,
         least=0,
     ),

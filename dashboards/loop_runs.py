@@ -9,7 +9,6 @@ from dashboards.panel import (
     FAIR,
     GOOD,
     HIGH_IS_GOOD,
-    LIMITED,
     PLAIN,
     STEPPED,
     UNSEEN,
@@ -173,7 +172,7 @@ LES_OF_RUNS: Final = series(
     ),
     [Query(expr=each_run("loop_les_cumulative"), legend=_RUN_LEGEND)],
     legend=False,
-    drawn=STEPPED | LIMITED,
+    drawn=STEPPED,
 )
 
 EFFECTIVENESS: Final = series(

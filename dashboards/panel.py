@@ -19,7 +19,7 @@ DATASOURCE: Final[Json] = {"type": "prometheus", "uid": "${datasource}"}
 GOOD, FAIR, POOR, BAD = "green", "yellow", "orange", "red"
 PLAIN: Final = "blue"
 FAINT: Final = "#8e8e99"
-# Of the steps that are no limit, where limits are drawn as lines.
+# Of the steps below a limit, which is drawn as a line.
 UNSEEN: Final = "transparent"
 
 NEUTRAL: Final[Steps] = ((None, PLAIN),)
@@ -139,6 +139,12 @@ def painted(colours: dict[str, str]) -> list[Json]:
     ]
 
 
+def _nothing(words: str) -> Json:
+    """Give nothing its words, and no colour: it is neither good nor bad."""
+    result = {"color": FAINT, "index": 0, "text": words}
+    return {"type": "special", "options": {"match": "null", "result": result}}
+
+
 def panel(
     about: About,
     kind: str,
@@ -147,13 +153,14 @@ def panel(
     options: Json,
     colour: Json = _BY_THRESHOLD,
     custom: Json | None = None,
+    mappings: Sequence[Json] = (),
     overrides: Sequence[Json] = (),
     links: Sequence[Json] = (),
 ) -> Json:
     """Give a panel of any kind."""
     defaults: Json = {
         "color": colour,
-        "mappings": [],
+        "mappings": list(mappings),
         "noValue": about.empty,
         "thresholds": thresholds(about.steps),
         "unit": about.unit,
@@ -186,6 +193,7 @@ def stat(about: About, query: Query, *, filled: bool = False) -> Json:
         about,
         "stat",
         [query],
+        mappings=[_nothing(about.empty)],
         options={
             "colorMode": "background" if filled else "value",
             "graphMode": "none",
@@ -239,7 +247,7 @@ BARS: Final[Json] = {
 }
 STEPPED: Final[Json] = {"fillOpacity": 0, "lineInterpolation": "stepAfter"}
 # A line at each threshold.
-LIMITED: Final[Json] = {"thresholdsStyle": {"mode": "dashed"}}
+_LIMITED: Final[Json] = {"thresholdsStyle": {"mode": "dashed"}}
 # Values are far between, as runs end now and then.
 SPARSE: Final[Json] = {"spanNulls": True}
 
@@ -276,7 +284,9 @@ def series(
         "timeseries",
         queries,
         colour=_BY_SERIES if shades is None else _shades(shades),
-        custom=_LINE | (drawn or {}),
+        custom=_LINE
+        | (_LIMITED if any(colour == UNSEEN for _, colour in about.steps) else {})
+        | (drawn or {}),
         overrides=overrides,
         links=links,
         options={

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import pandas as pd
 import pytest
 import s3fs
 from moto.server import ThreadedMotoServer
@@ -148,9 +149,8 @@ def test_duckdb_reads_times_and_lists(
 
 def test_pandas_reads_the_tables(tmp_path: Path, archive: Path, command: Run) -> None:
     """As one reads Parquet there."""
-    pandas = pytest.importorskip("pandas", reason="pandas is none of our dependencies")
     command("export", "parquet", str(archive), "--output", "tables")
-    runs = pandas.read_parquet(tmp_path / "tables/runs.parquet")
+    runs = pd.read_parquet(tmp_path / "tables/runs.parquet")
     assert len(runs) == RUNS
     assert str(runs["started_at"].dtype) == "datetime64[ns, UTC]"
 

@@ -178,6 +178,15 @@ def test_a_damaged_stream_gives_what_is_before(hostile: Path) -> None:
     assert any("zstd" in fault for _, fault in faults(items))
 
 
+def test_rejects_may_be_many(tmp_path: Path) -> None:
+    """Beyond a megabyte they wait on disk, in their order."""
+    path = tmp_path / "t.jsonl"
+    path.write_bytes(b"{bad\n" * 9000 + document(1))
+    good, *bad = results(path, engine=Engine(shard_bytes=9999))
+    assert isinstance(good, Done)
+    assert [item.number for item in bad] == list(range(1, 9001))
+
+
 # However it is cut
 
 

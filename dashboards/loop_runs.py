@@ -196,23 +196,29 @@ SLOPE: Final = series(
     About(
         id=14,
         title="Slope",
-        description="By how much effectiveness rises in a minute, over the last five;"
-        " of runs that are as old. Zero is a stall, less is a regression.",
+        description="By how much effectiveness rises in a minute, over the last three."
+        " Zero is a stall, less is a regression. Where a slot went from one run to"
+        " another in that time there is none.",
         unit="percentunit",
         steps=((None, BAD), (0, UNSEEN)),
         decimals=1,
-        empty="no run of five minutes",
+        empty="no run of three minutes",
     ),
     [
         Query(
-            expr=f"60 * max by ({RUN}) (deriv({loop('loop_les_effectiveness')}[5m]))"
-            f" and on ({RUN}) (time() -"
-            f" {each_run('loop_run_start_timestamp_seconds')} > 300)",
+            expr=f"60 * max by ({RUN}) (deriv({loop('loop_les_effectiveness')}[3m]))"
+            f" and on ({RUN}) (changes("
+            f"{loop('loop_run_start_timestamp_seconds')}[3m]) == 0)",
             legend=_RUN_LEGEND,
         )
     ],
     legend=False,
-    drawn={"axisCenteredZero": True, "thresholdsStyle": {"mode": "area"}},
+    drawn={
+        "axisCenteredZero": True,
+        # Of a short run there may be a single point.
+        "showPoints": "auto",
+        "thresholdsStyle": {"mode": "area"},
+    },
 )
 
 REGRESSED_OVER_TIME: Final = series(

@@ -68,6 +68,7 @@ def clone(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.mark.timeout(900)  # it installs everything that the tests need
 def test_its_commands_do_all_the_set_up(clone):
     """In a fresh clone, `make demo` and `make test` need nothing before them."""
     commands = [block.removeprefix("$ ").strip() for block in _blocks("console")]

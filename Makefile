@@ -95,18 +95,19 @@ usable := $(shell [ "$$(cat .venv/.made 2>/dev/null)" = '$(CURDIR)' ] \
 apt = apt-get -qq -o DPkg::Lock::Timeout=120
 servers = prometheus prometheus-alertmanager prometheus-pushgateway victoria-metrics chromium strace faketime
 # mkfs is not on everyone's PATH; of systemd the tests run systemd-analyze.
-commands = $(servers) systemd-analyze
-packages = $(servers) e2fsprogs systemd
+commands = $(servers) systemd-analyze npm
+# Debian's npm will not stand beside a Node.js from elsewhere, which has one.
+packages = $(servers) e2fsprogs systemd$(if $(shell command -v npm),, npm)
 
 prometheus:
 	@missing=; for each in $(commands); do command -v $$each >/dev/null || missing=1; done; \
 	[ "$$missing" ] || exit 0; \
 	root=; [ "$$(id -u)" = 0 ] || root='sudo -n'; \
 	if ! command -v apt-get >/dev/null || ! $$root true 2>/dev/null; then \
-		echo "the tests need real servers, a browser and strace on PATH: apt-get install --no-install-recommends $(packages), or any releases (Prometheus >= 2.42)" >&2; \
+		echo "the tests need real servers, a browser, strace and npm on PATH: apt-get install --no-install-recommends $(packages), or any releases (Prometheus >= 2.42)" >&2; \
 		exit 1; \
 	fi; \
-	echo "==> installing Debian's $(servers)"; \
+	echo "==> installing Debian's $(packages)"; \
 	out=$$($$root $(apt) update 2>&1; \
 		$$root env DEBIAN_FRONTEND=noninteractive $(apt) install -y --no-install-recommends $(packages) 2>&1) \
 	|| { echo "$$out" >&2; exit 1; }

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import jsonschema
 import kubernetes_validate
@@ -147,7 +148,7 @@ _ALERT = {
 }
 
 
-def _rendered(tmp_path: Path, name: str, status: str) -> str:
+def _rendered(tmp_path: Path, name: str, status: str, **labels: str) -> str:
     data = tmp_path / "data.json"
     data.write_text(
         json.dumps(
@@ -156,7 +157,7 @@ def _rendered(tmp_path: Path, name: str, status: str) -> str:
                 "status": status,
                 "alerts": [_ALERT | {"status": status}],
                 "groupLabels": {},
-                "commonLabels": _ALERT["labels"],
+                "commonLabels": _ALERT["labels"] | labels,
                 "commonAnnotations": _ALERT["annotations"],
                 "externalURL": "http://localhost:9093",
             }
@@ -204,6 +205,14 @@ def test_a_message_in_html_is_escaped(tmp_path):
     assert "Score 0.41 &lt; 0.8" in page
     assert '<a href="http://localhost:10110/runbooks/LoopRunStalled">' in page
     assert "loop_name%3D%22code%20repair%22" in page
+
+
+@pytest.mark.parametrize("name", ("text", "html"))
+def test_a_silence_is_offered_for_a_loop_of_any_name(tmp_path, name):
+    """What the filter quotes has its own quotes and backslashes escaped."""
+    page = _rendered(tmp_path, name, "firing", loop_name='a "b" \\ c+d')
+    (sought,) = re.findall(r'filter=([^"\s]+)', page)
+    assert 'loop_name="a \\"b\\" \\\\ c+d", severity=' in unquote(sought)
 
 
 def test_compose_follows_its_schema(tree):

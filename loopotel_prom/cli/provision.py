@@ -12,7 +12,7 @@ import typer
 
 from loopotel_prom.cli.terminal import echo
 from loopotel_prom.provision.addresses import Addresses, read_addresses
-from loopotel_prom.provision.steps import next_steps
+from loopotel_prom.provision.steps import next_steps, notes
 from loopotel_prom.provision.tree import PARTS, File, files_of, parts_of
 from loopotel_prom.provision.write import Written, write_tree
 
@@ -100,15 +100,13 @@ def provision(
         runbooks=runbook_url,
         webhook=webhook,
     )
-    parts = parts_of(
-        name.strip() for names in only or () for name in names.split(",") if name
-    )
+    parts = parts_of(name.strip() for names in only or () for name in names.split(","))
     files = files_of(addresses, parts)
     written = write_tree(folder, files, force=force)
     if as_json:
         typer.echo(json.dumps(_told(folder, addresses, written, parts)))
     else:
-        _tell(folder, files, written, parts)
+        _tell(folder, addresses, files, written, parts)
 
 
 def _told(
@@ -125,12 +123,17 @@ def _told(
             "webhook": addresses.webhook,
         },
         **asdict(written),
+        "notes": notes(folder, addresses, parts),
         "next": [command for _, command in next_steps(folder, parts)],
     }
 
 
 def _tell(
-    folder: Path, files: list[File], written: Written, parts: frozenset[str]
+    folder: Path,
+    addresses: Addresses,
+    files: list[File],
+    written: Written,
+    parts: frozenset[str],
 ) -> None:
     counts = Counter(file.part for file in files)
     for part in sorted(counts):
@@ -140,6 +143,8 @@ def _tell(
         f"{len(paths)} {what}" for what, paths in asdict(written).items() if paths
     ]
     echo(f"{folder}: {', '.join(changes)}")
+    for note in notes(folder, addresses, parts):
+        echo(f"note: {note}")
     steps = next_steps(folder, parts)
     if steps:
         echo("next, for what you have of these:")

@@ -12,6 +12,7 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 # Nothing that YAML, JSON, a shell or a template would read as more than text.
 _PLAIN = r"[A-Za-z0-9._~:/\[\]-]+"
 _WITH_QUERY = r"[A-Za-z0-9._~:/\[\]?&=+-]+"
+_NETLOC = r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9_][A-Za-z0-9._-]*)(?::[0-9]+)?"
 
 
 class Place(NamedTuple):
@@ -126,7 +127,7 @@ def _target(text: str) -> Place:
         host, port = parts.hostname, parts.port
     except ValueError:
         raise wrong from None
-    if not _is_plain(text, _PLAIN) or parts.netloc != text or not host or not port:
+    if not _is_plain(text, _NETLOC) or parts.netloc != text or not host or not port:
         raise wrong
     return Place("http", text)
 
@@ -136,9 +137,10 @@ def _place(option: str, text: str | None, default: Place) -> Place:
 
 
 def _url(option: str, text: str, allowed: str = _PLAIN) -> Place:
+    without = "user, query or fragment" if allowed == _PLAIN else "user or fragment"
     wrong = ConfigError(
         f"{option} {text!r} is not an address; try http://localhost:9090 or"
-        " https://example.com/path, without user, query or fragment"
+        f" https://example.com/path, without {without}"
     )
     try:
         parts = urlsplit(text)
@@ -149,7 +151,7 @@ def _url(option: str, text: str, allowed: str = _PLAIN) -> Place:
         not _is_plain(text, allowed)
         or parts.scheme not in ("http", "https")
         or not host
-        or parts.netloc.endswith(":")
+        or not _is_plain(parts.netloc, _NETLOC)
         or port == 0
     ):
         raise wrong

@@ -33,7 +33,23 @@ _TARGET = re.compile(
 _ALERTMANAGERS = re.compile(r"(?<=^  alertmanagers:\n)    - (?=static)", re.MULTILINE)
 _LISTEN = re.compile(r"--web\.listen-address 127\.0\.0\.1:10110$", re.MULTILINE)
 _HANDED = re.compile(r"--web\.listen-address systemd$", re.MULTILINE)
+_SERVES = re.compile(r"^(?=ExecStart=\S+ serve )", re.MULTILINE)
 _STREAM = re.compile(r"^ListenStream=127\.0\.0\.1:10110$", re.MULTILINE)
+# What stands above a service that other machines may ask.
+_WARNING = """\
+# Whoever reaches the port can read all of it: runs, traces, what agents were told. Let
+# a firewall admit Prometheus alone; or ask for a password or a certificate:
+#
+#   LoadCredential=web.yml:/etc/loopotel-prom/web.yml
+#
+# and, in the place of --web.allow-unauthenticated,
+#
+#   --web.config.file ${CREDENTIALS_DIRECTORY}/web.yml
+#
+# The file is as Prometheus' exporters have it; specs/examples/web-config/ of the
+# project has some. Passwords need loopotel-prom[web]; Prometheus' job then needs
+# basic_auth or tls_config.
+"""
 # In the checkout the dashboards and the package lie beside deploy/, in what is
 # provisioned within it.
 _OUTSIDE = re.compile(r"\.\./(?P<rest>(?:\.\./)*dashboards\b)")
@@ -85,6 +101,7 @@ def _special(
             (_LISTEN, lambda _: f"--web.listen-address {_listen(first)}{_open(first)}"),
             (_HANDED, lambda match: f"{match[0]}{_open(first)}"),
             (_STREAM, lambda _: f"ListenStream={_stream(first)}"),
+            (_SERVES, lambda _: "" if first.is_local else _WARNING),
         )
     return ()
 
@@ -127,7 +144,10 @@ def _reached(match: re.Match[str], place: Place) -> str:
 
 
 def _listen(exporter: Place) -> str:
-    return f"127.0.0.1:{exporter.port}" if exporter.is_local else f":{exporter.port}"
+    if not exporter.is_local:
+        return f":{exporter.port}"
+    host = "[::1]" if exporter.netloc.startswith("[") else "127.0.0.1"
+    return f"{host}:{exporter.port}"
 
 
 def _open(exporter: Place) -> str:

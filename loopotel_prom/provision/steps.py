@@ -1,10 +1,11 @@
-"""The next steps: what to do with a part that has been written."""
+"""The next steps: what to do with a part that has been written, and what to mind."""
 
 import json
 import shlex
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
+from loopotel_prom.provision.addresses import Addresses
 from loopotel_prom.version import __version__
 
 _NAME = "loopotel-prom"
@@ -45,6 +46,20 @@ def next_steps(folder: Path, parts: frozenset[str]) -> list[tuple[str, str]]:
         if part in parts
         for command in commands
     ]
+
+
+def notes(folder: Path, addresses: Addresses, parts: frozenset[str]) -> tuple[str, ...]:
+    """Say what somebody should know before taking the next steps; a line each."""
+    first = addresses.exporters[0]
+    if "systemd" not in parts or first.is_local:
+        return ()
+    unit = f"{folder}/systemd/loopotel-prom.service"
+    return (
+        (
+            f"anyone who reaches port {first.port} can read the runs and their traces;"
+            f" {unit} says how to ask for a password (--web.config.file)"
+        ),
+    )
 
 
 def _package() -> str:

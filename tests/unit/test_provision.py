@@ -178,6 +178,7 @@ def test_an_address_that_holds_a_default_one_is_put_in_once():
     ("exporter", "listens"),
     (
         ("localhost:9400", "--web.listen-address 127.0.0.1:9400\n"),
+        ("[::1]:9400", "--web.listen-address [::1]:9400\n"),
         (
             "agents:9400",
             "--web.listen-address :9400 \\\n    --web.allow-unauthenticated\n",
@@ -188,6 +189,26 @@ def test_the_service_listens_for_who_will_ask(exporter, listens):
     """On this machine alone, or for others where the exporter has a name for them."""
     tree = _tree(read_addresses(exporters=[exporter]), "systemd")
     assert listens in tree["systemd/loopotel-prom.service"]
+
+
+@pytest.mark.parametrize("unit", ("loopotel-prom.service", "socket/socket.conf"))
+def test_a_service_that_others_may_ask_says_what_they_can_read(unit):
+    """And how to ask them for a password; one for this machine says nothing."""
+    path = f"systemd/{unit.replace('socket/', 'socket/loopotel-prom.service.d/')}"
+    opened = _tree(read_addresses(exporters=["agents:9400"]), "systemd")[path]
+    comment, _, _ = opened.partition("ExecStart=/opt")
+    assert "can read all of it" in comment
+    assert "--web.config.file" in comment
+    assert "can read all of it" not in _tree(DEFAULT, "systemd")[path]
+
+
+def test_it_notes_that_others_can_read_the_traces(provision):
+    """Before the commands, where the exporter is for other machines."""
+    done = provision("monitoring", "--exporter", "agents:9400", "--only", "systemd")
+    (note,) = re.findall(r"^note: (.*)$", done.stdout, re.MULTILINE)
+    assert "anyone who reaches port 9400 can read" in note
+    assert "--web.config.file" in note
+    assert "note:" not in provision("local", "--only", "systemd").stdout
 
 
 def test_what_a_container_publishes_stays_local():
@@ -269,6 +290,8 @@ def test_the_datasource_knows_the_scrape_interval():
         ("runbooks", "http://x/#there"),
         ("webhook", "http://x/\nurl: y"),
         ("webhook", "http://[::1"),
+        ("prometheus", "http://[::1]x:80"),
+        ("exporters", ["-x:80"]),
     ),
 )
 def test_what_is_no_address_is_refused(name, value):
@@ -279,7 +302,7 @@ def test_what_is_no_address_is_refused(name, value):
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    (("--grafana", "grafana:3000"), ("--only", "prometheus,grafna")),
+    (("--grafana", "grafana:3000"), ("--only", "prometheus,grafna"), ("--only", "")),
 )
 def test_a_wrong_option_is_one_clear_line(provision, tmp_path, option, value):
     """It names the option and its value, and nothing is written."""

@@ -11,6 +11,7 @@ from loopotel_prom.web.pages import add_runbooks
 
 _TEXT = "# LoopBurning\n\nTokens < 3 & rising: look at `<b>`,\n"
 _TEXT += "http://localhost:3000/d/loopotel-cost: the board.\n"
+_TEXT += "The run: http://localhost:10110, or http://localhost:10110/runs.json.\n"
 
 
 @pytest.fixture
@@ -43,7 +44,15 @@ def test_an_address_in_a_runbook_is_a_link(site):
     """Without the punctuation behind it."""
     _, page = _get(site, "/runbooks/LoopBurning")
     url = "http://localhost:3000/d/loopotel-cost"
-    assert f'<a href="{url}">{url}</a>: the board.</pre>' in page
+    assert f'<a href="{url}">{url}</a>: the board.\n' in page
+
+
+def test_what_a_runbook_calls_the_exporter_leads_to_this_one(site):
+    """Wherever it is, and below the prefix where it is mounted; the rest is told."""
+    _, page = _get(site, "/runbooks/LoopBurning", prefix="/loops")
+    assert '<a href="/loops/">http://localhost:10110</a>, or' in page
+    assert '<a href="/loops/runs.json">http://localhost:10110/runs.json</a>.' in page
+    assert "at their default ports" in page
 
 
 def test_the_index_links_to_every_runbook(site):

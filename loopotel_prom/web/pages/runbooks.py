@@ -14,6 +14,14 @@ from loopotel_prom.web.routes import View
 # Alerts share their first word; a README beside the runbooks does not.
 _FILES = "Loop*.md"
 _LINK = re.compile(r"(https?://[\w./:?=&%#+~-]*[\w/])")
+# The exporter, as the runbooks call it: that is us, wherever we are.
+_US = "http://localhost:10110"
+# They come with the package, which knows of no addresses but the default ones.
+_ELSEWHERE = (
+    "Grafana, Prometheus and Alertmanager are named here as if they were on this"
+    " machine, at their default ports. The alert's own links lead to yours, and so do"
+    " the runbooks that loopotel-prom provision writes."
+)
 
 
 class _Site(Protocol):
@@ -77,7 +85,7 @@ class Runbooks:
         file = self._files().get(name)
         if file is None:
             return self._none(request, name)
-        body = _shown(name, file.read_text(encoding="utf-8"))
+        body = _shown(name, file.read_text(encoding="utf-8"), request.prefix)
         return self._frame.response(Page(name, name, body), prefix=request.prefix)
 
     def _files(self) -> dict[str, Path]:
@@ -91,11 +99,22 @@ class Runbooks:
         )
 
 
-def _shown(name: str, text: str) -> Html:
+def _shown(name: str, text: str, prefix: str) -> Html:
     title = f"# {name}\n"
     # Of the pieces every other one is an address.
     pieces = [
-        element("a", piece, href=piece) if place % 2 else piece
+        element("a", piece, href=_href(piece, prefix)) if place % 2 else piece
         for place, piece in enumerate(_LINK.split(text.removeprefix(title).strip()))
     ]
-    return join(element("h1", name), element("pre", *pieces, class_="text"))
+    return join(
+        element("h1", name),
+        element("pre", *pieces, class_="text"),
+        element("p", _ELSEWHERE),
+    )
+
+
+def _href(url: str, prefix: str) -> str:
+    """Lead to a page of ours where the runbook means one; else where it says."""
+    rest = url.removeprefix(_US)
+    ours = rest != url and not rest[:1].isdigit()
+    return f"{prefix}{rest or '/'}" if ours else url

@@ -177,8 +177,7 @@ _SPEND_BY_LOOP: Final = series(
     About(
         id=21,
         title="Spend per hour, by loop",
-        description="Reported cost in US dollars an hour, stacked. Points are the"
-        " dearest iterations: a click opens the run's page.",
+        description="Reported cost in US dollars an hour, stacked.",
         unit="currencyUSD",
         decimals=2,
         least=0,
@@ -188,7 +187,6 @@ _SPEND_BY_LOOP: Final = series(
         Query(
             expr=f"3600 * {pace(COST, by='loop_name')}",
             legend="{{loop_name}}",
-            exemplar=True,
         )
     ],
     drawn=STACKED,

@@ -113,17 +113,14 @@ TABLE: Final = table(
         ),
         Column(
             name="Gain per dollar",
+            # No colour: what a gain may cost differs from loop to loop.
             expr=gain_per(COST, RANGE, IDENTITY),
-            steps=((None, BAD), (1, POOR), (5, FAIR), (20, GOOD)),
-            cell="color-background",
             decimals=1,
             width=115,
         ),
         Column(
             name="Gain per 1k tokens",
             expr=f"1000 * {gain_per(TOKENS, RANGE, IDENTITY)}",
-            steps=((None, BAD), (0.01, POOR), (0.03, FAIR), (0.08, GOOD)),
-            cell="color-background",
             decimals=3,
             width=140,
         ),

@@ -169,7 +169,7 @@ TABLE: Final = table(
             expr=f"max by ({IDENTITY})"
             f" ({loop('loop_last_run_success_timestamp_seconds')}) * 1000",
             unit="dateTimeFromNow",
-            width=130,
+            width=150,
         ),
     ],
     sort="Signs",

@@ -547,3 +547,14 @@ def test_the_command_tells_no_secret(tmp_path: Path) -> None:
         if rejects:
             told += (tmp_path / "bad.jsonl").read_text()
         assert [one.kind for one in secrets if one.secret in told] == []
+
+
+@pytest.mark.parametrize("options", (BASIC, WHOLE), ids=("basic", "full"))
+@pytest.mark.parametrize("begin", ("", "it's '"), ids=("plain", "quoted"))
+def test_a_message_that_is_cut_within_a_value_quotes_nothing(options, begin) -> None:
+    """Where the closing quotation mark is lost, all behind the opening one goes."""
+    document = {**FULL, "outcome": begin + "melon" * 200}
+    with pytest.raises(DocumentError) as caught:
+        record_from_trace(document, options)
+    assert "outcome" in str(caught.value)
+    assert "melon" not in str(caught.value)

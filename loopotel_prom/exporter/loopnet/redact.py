@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from loopotel_prom.errors import DocumentError
 from loopotel_prom.exporter.loopnet.options import RecordOptions
+from loopotel_prom.exporter.loopnet.schema import CUT
 from loopotel_prom.exporter.loopnet.slug import slug_of
 from loopotel_prom.exporter.redaction import MARK, Removed, Scanner, redacted
 
@@ -14,7 +15,8 @@ OBJECTIVE: Final = "The objective of this loop is not published."
 _NAME: Final = "loop-redacted"
 _HASH_DIGITS = 16
 # From the first quotation mark, or bracket, to the last: a value may have some, too.
-_VALUES = re.compile(r"[\'\"\[{].*[\'\"\]}]", re.DOTALL)
+# To the end where the message was cut: what is last there may be within the value.
+_VALUES = re.compile(rf"[\'\"\[{{].*(?:{CUT}\Z|[\'\"\]}}])", re.DOTALL)
 
 
 @cache

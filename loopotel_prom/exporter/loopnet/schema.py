@@ -3,12 +3,14 @@
 import json
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from loopotel_prom.errors import DocumentError
 
 _SCHEMA = "specs/ln-record-v1.schema.json"
 _SAID_CHARACTERS = 300
+# What a message ends with that says more than that.
+CUT: Final = "…"
 
 
 def load_record_schema() -> dict[str, Any]:
@@ -38,7 +40,14 @@ def check(record: dict[str, Any]) -> None:
     found = sorted(f"{error.json_path}: {error.message}" for error in errors)
     # jsonschema_rs may be the stricter of the two; its verdict stands.
     reason = found[0] if found else "a value that the schema has no room for"
-    raise DocumentError(f"no valid record: {reason[:_SAID_CHARACTERS]}")
+    raise DocumentError(f"no valid record: {_short(reason)}")
+
+
+def _short(reason: str) -> str:
+    # The mark at the end tells redaction that a quotation may not be closed.
+    if len(reason) <= _SAID_CHARACTERS:
+        return reason
+    return reason[: _SAID_CHARACTERS - 1] + CUT
 
 
 @cache

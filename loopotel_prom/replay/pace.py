@@ -9,6 +9,10 @@ from loopotel_prom.span import EvaluatorSpan, Event, IterationSpan, RunSpan, Wor
 
 AnySpan: TypeAlias = RunSpan | IterationSpan | WorkerSpan | EvaluatorSpan
 
+# Behind it come runs of the year 9999; what waits cannot be asked for more than 292
+# years, on any platform.
+_LONGEST_SECONDS = 1e9
+
 
 class Pace:
     """
@@ -60,7 +64,7 @@ class Pace:
             begin -= delay - most
             delay = most
         self._begin = begin, begin_ns
-        return max(delay, 0.0)
+        return min(max(delay, 0.0), _LONGEST_SECONDS)
 
 
 def ended_at(span: AnySpan, time_ns: int) -> AnySpan:

@@ -1,6 +1,7 @@
 """The replay: documents become moments in order, moments become a history."""
 
 import random
+import threading
 from collections.abc import Callable, Iterator
 from itertools import chain, pairwise
 from pathlib import Path
@@ -478,6 +479,20 @@ def test_at_full_speed_nothing_is_waited_for(simulate, read):
         read(simulate(0, 0.4)), lambda: None
     )
     assert waits.waits == [0, 0, 0]
+
+
+def test_a_gap_of_millennia_is_waited_for_in_a_number_that_a_wait_can_take():
+    """A run of the year 9999 does not end the replay of those before it."""
+    delays = []
+    pace = Pace(
+        speed=1e-3,
+        max_gap_seconds=None,
+        wait=lambda seconds: bool(delays.append(seconds)),
+        monotonic=lambda: 0.0,
+    )
+    pace.wait_for(_START_NS, idle=True)
+    assert pace.wait_for(_START_NS + 8000 * 365 * 86_400 * 10**9, idle=True)
+    assert 86_400 < delays[-1] < threading.TIMEOUT_MAX
 
 
 def test_a_replay_can_be_stopped(simulate, read):

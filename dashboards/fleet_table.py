@@ -21,6 +21,7 @@ from dashboards.query import (
     cap_hits,
     convergence,
     grown,
+    last_success,
     les,
     les_change,
     loop,
@@ -166,8 +167,7 @@ TABLE: Final = table(
         ),
         Column(
             name="Last success",
-            expr=f"max by ({IDENTITY})"
-            f" ({loop('loop_last_run_success_timestamp_seconds')}) * 1000",
+            expr=f"{last_success(IDENTITY)} * 1000",
             unit="dateTimeFromNow",
             width=150,
         ),

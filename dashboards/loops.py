@@ -53,6 +53,7 @@ from dashboards.query import (
     RANGE,
     cap_hits,
     convergence,
+    last_success,
     les,
     les_change,
     loop,
@@ -166,7 +167,7 @@ _SINCE_SUCCESS: Final = stat(
         empty="no success yet",
     ),
     Query(
-        expr=f"time() - max({loop('loop_last_run_success_timestamp_seconds')})",
+        expr=f"time() - {last_success()}",
         instant=True,
     ),
 )

@@ -47,6 +47,17 @@ def pace(metric: str, *matchers: str, by: str = "") -> str:
     return summed(f"rate({loop(metric, *matchers)}[{RATE}])", by)
 
 
+def last_success(by: str = "") -> str:
+    """
+    Give when a chosen loop last succeeded, Unix time.
+
+    A process that has started anew does not know of it, the time range does.
+    """
+    times = loop("loop_last_run_success_timestamp_seconds")
+    newest = f"(max_over_time({times}[{RANGE}]))"
+    return f"max by ({by}) {newest}" if by else f"max{newest}"
+
+
 def per_interval(metric: str, *matchers: str, by: str = "") -> str:
     """Give how much a counter of the chosen loops grew in each step of the graph."""
     # Not increase over the rate interval: that overlaps its neighbours.

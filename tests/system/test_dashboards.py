@@ -334,6 +334,13 @@ def test_a_counter_is_read_through_rate_or_increase(board):
                 assert call.func.name in {"rate", "increase"}, query.expr
 
 
+def test_a_success_is_remembered_when_the_process_starts_anew(board):
+    """Its page does not know of it any more, the time range does."""
+    for query in _queries(board):
+        for name in re.findall(r"\w*\(loop_last_run_success\w+", query.expr):
+            assert name.startswith("max_over_time("), query.place
+
+
 def test_buckets_become_quantiles_or_heatmaps(board):
     """A bucket by itself says nothing."""
     for query in _queries(board):

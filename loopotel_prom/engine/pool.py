@@ -50,10 +50,13 @@ class ProcessPool:
         if job is not self._checked:
             _check(job)
             self._checked = job
+        # Not within the block below: what multiprocessing starts for its semaphores
+        # lets Ctrl-C through again.
+        executor = self._started()
         # A worker is born as the executor sees fit, with the signals that are
         # blocked here: it must not die of Ctrl-C before it can ignore it.
         with _without_interrupt():
-            return self._started().submit(work, job, shard)
+            return executor.submit(work, job, shard)
 
     def renew(self) -> bool:
         """Replace all processes."""

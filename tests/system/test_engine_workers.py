@@ -121,6 +121,25 @@ def test_an_interrupt_ends_all_at_once(export: Callable[..., Export]) -> None:
     assert list(running.folder.iterdir()) == []
 
 
+def test_no_worker_hears_an_interrupt_while_it_is_born(
+    export: Callable[..., Export],
+) -> None:
+    """Not even the first: it would tell of it in forty lines."""
+    running = export("--jobs", "2", "--shard-bytes", "100000")
+    deadline = time.monotonic() + 60
+    while not (workers := running.workers()):
+        assert time.monotonic() < deadline, running.child.tail()
+    status = Path(f"/proc/{workers[0]}/status").read_text()
+    deaf_to = {
+        name: int(value, 16)
+        for name, value in (line.split(":") for line in status.splitlines())
+        if name in ("SigBlk", "SigIgn")
+    }
+    interrupt = 1 << (signal.SIGINT - 1)
+    assert (deaf_to["SigBlk"] | deaf_to["SigIgn"]) & interrupt
+    running.written()
+
+
 def test_workers_end_with_the_command(export: Callable[..., Export]) -> None:
     """However it ends."""
     running = export("--jobs", "2", "--shard-bytes", "100000")

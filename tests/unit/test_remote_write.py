@@ -880,6 +880,7 @@ def test_a_command_that_was_refused_ends_in_one_line(archive, export, server):
         (("--url", URL, "--timeout", "inf"), "--timeout inf"),
         (("--url", URL, "--position", "none/p"), "none/p: No such file or directory"),
         (("--url", URL, "--position", "traces"), "traces: Is a directory"),
+        (("--url", URL, "--position", "."), "position .: Is a directory"),
         (("--url", URL, "--basic-auth-file", "none"), "none: No such file or direct"),
         (
             ("--url", URL, "--basic-auth-file", "a", "--bearer-token-file", "b"),

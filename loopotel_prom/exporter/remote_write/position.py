@@ -133,6 +133,8 @@ class PositionFile:
 
 
 def _held(path: Path) -> int:
+    if not path.name:  # as that of "." and "/"
+        raise ConfigError(f"position {path}: Is a directory; name a file in it")
     lock = path.with_name(path.name + ".lock")
     try:
         held = os.open(lock, _LOCK, 0o600)

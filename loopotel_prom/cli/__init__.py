@@ -6,6 +6,7 @@ error; errors become lines and codes here and nowhere else.
 """
 
 import io
+import re
 import sys
 from typing import Annotated
 
@@ -25,6 +26,8 @@ from loopotel_prom.errors import ConfigError, LoopotelError, MissingExtraError
 from loopotel_prom.version import __version__
 
 __all__ = ["app", "main"]
+
+_CREDENTIALS = re.compile(r"://[^/?#\s]*@")
 
 app = typer.Typer(
     name="loopotel-prom",
@@ -85,6 +88,7 @@ def main() -> None:
 
 
 def _fail(message: str, code: int) -> None:
-    # A path may hold anything, and so may what is said of it.
-    echo(f"loopotel-prom: {message}", err=True)
+    # A path may hold anything, and so may what is said of it; a URL, a password.
+    told = _CREDENTIALS.sub("://***@", message)
+    echo(f"loopotel-prom: {told}", err=True)
     sys.exit(code)

@@ -23,6 +23,7 @@ from loopotel_prom.cli.history import (
     run_labels_of,
     told,
 )
+from loopotel_prom.cli.output import refuse_sources
 from loopotel_prom.cli.places import Places, places_of
 from loopotel_prom.cli.rejects import Rejects, RejectsFile, Strict
 from loopotel_prom.cli.terminal import echo
@@ -122,11 +123,13 @@ def _make(folder: Path, places: list[Place]) -> None:
     See to the folder, so that files of two exports are never mixed.
 
     Raises:
-        ConfigError: It is what is being read, or has such files already.
+        ConfigError: It is, or lies in, what is being read, or has such files already.
     """
-    for place in places:
-        if isinstance(place, Path) and folder.resolve() == place.resolve():
-            raise ConfigError(f"--output {folder}: it is being read; name another")
+    if len(folder.parts) > 1 and folder.parts[0].endswith(":"):
+        raise ConfigError(
+            f"--output {folder}: it is a URL, and promtool reads files; name a folder"
+        )
+    refuse_sources(folder, places)
     if folder.exists() and not folder.is_dir():
         raise ConfigError(f"--output {folder}: it is no folder; name another")
     folder.mkdir(parents=True, exist_ok=True)

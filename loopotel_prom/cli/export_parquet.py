@@ -15,11 +15,11 @@ from loopotel_prom.cli.engine import (
     ShardBytes,
     engine_of,
 )
-from loopotel_prom.cli.output import output
+from loopotel_prom.cli.output import output, refuse_sources
 from loopotel_prom.cli.places import Places, places_of, reading
 from loopotel_prom.cli.rejects import Rejects, RejectsFile, Strict
 from loopotel_prom.cli.terminal import echo
-from loopotel_prom.engine import place_of, run
+from loopotel_prom.engine import Place, place_of, run
 from loopotel_prom.errors import ConfigError
 from loopotel_prom.exporter.parquet import (
     ITERATIONS,
@@ -60,7 +60,7 @@ def parquet(
     """
     require_pyarrow()
     places = places_of(paths)
-    folder = _folder(target)
+    folder = _folder(target, places)
     with (
         output(f"{folder}/runs.parquet", sources=places) as runs_file,
         output(f"{folder}/iterations.parquet", sources=places) as iterations_file,
@@ -108,14 +108,15 @@ class _Tables:
             self._iterations.add_rows(rows.iterations)
 
 
-def _folder(target: str) -> str:
+def _folder(target: str, places: list[Place]) -> str:
     """
     Make the folder, if it is one of this machine.
 
     Raises:
-        ConfigError: A file is in its place.
+        ConfigError: A file is in its place, or it is being read.
     """
     place = place_of(target)
+    refuse_sources(place, places)
     if isinstance(place, Path):
         try:
             place.mkdir(parents=True, exist_ok=True)

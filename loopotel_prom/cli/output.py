@@ -37,19 +37,42 @@ def output(name: str, *, sources: Iterable[Place]) -> Iterator[BinaryIO]:
         yield _standard_output()
         return
     place = place_of(name)
+    refuse_sources(place, sources)
     if isinstance(place, str):
-        _refuse_urls(place, sources)
         with new_object(place) as file:
             yield file
         return
     path = place.resolve()
-    _refuse_sources(path, sources)
     if path.exists() and not path.is_file():
         with path.open("wb") as file:
             yield file
         return
     with _unfinished(path) as file:
         yield file
+
+
+def refuse_sources(place: Place, sources: Iterable[Place]) -> None:
+    """
+    Let a place pass that is none of those that are read, and lies in none.
+
+    A command that makes a folder asks before it does.
+
+    Raises:
+        ConfigError: It is, or does.
+    """
+    target = place if isinstance(place, str) else place.resolve()
+    if any(_is_within(target, source) for source in sources):
+        raise ConfigError(
+            f"{target} is, or lies in, what is being read; write it elsewhere"
+        )
+
+
+def _is_within(target: Place, source: Place) -> bool:
+    if isinstance(target, Path) and isinstance(source, Path):
+        return target.is_relative_to(source.resolve())
+    if isinstance(target, str) and isinstance(source, str):
+        return f"{target}/".startswith(f"{source.rstrip('/')}/")
+    return False
 
 
 @contextmanager
@@ -74,21 +97,3 @@ def _standard_output() -> BinaryIO:
         hint = "name a file to write to"
         raise ArchiveError("it is closed", path="<stdout>", hint=hint)
     return cast("BinaryIO", sys.stdout.buffer)
-
-
-def _refuse_sources(path: Path, sources: Iterable[Place]) -> None:
-    for source in sources:
-        if isinstance(source, Path) and path.is_relative_to(source.resolve()):
-            raise _being_read(path)
-
-
-def _refuse_urls(url: str, sources: Iterable[Place]) -> None:
-    for source in sources:
-        if isinstance(source, str) and f"{url}/".startswith(f"{source.rstrip('/')}/"):
-            raise _being_read(url)
-
-
-def _being_read(place: Place) -> ConfigError:
-    return ConfigError(
-        f"{place} is, or lies in, what is being read; write it elsewhere"
-    )

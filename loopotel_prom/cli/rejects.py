@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, BinaryIO, Self, TypeAlias
 
 import typer
@@ -11,7 +12,7 @@ from loopotel_prom.archive.lines import BadLine
 from loopotel_prom.cli.output import output
 from loopotel_prom.cli.terminal import echo
 from loopotel_prom.cli.wording import damage
-from loopotel_prom.engine import Place, Rejected
+from loopotel_prom.engine import Place, Rejected, place_of
 from loopotel_prom.errors import ConfigError
 
 RejectsFile: TypeAlias = Annotated[
@@ -59,7 +60,7 @@ class Rejects:
         if name is None:
             yield cls()
             return
-        if name == target:
+        if target is not None and _is_same(name, target):
             raise ConfigError("--rejects and --output are the same")
         with output(name, sources=sources) as file:
             yield cls(file)
@@ -88,3 +89,10 @@ class Rejects:
         """
         if strict and self.count:
             raise typer.Exit(1)
+
+
+def _is_same(name: str, other: str) -> bool:
+    one, two = place_of(name), place_of(other)
+    if isinstance(one, Path) and isinstance(two, Path) and "-" not in (name, other):
+        return one.resolve() == two.resolve()
+    return name == other

@@ -17,12 +17,12 @@ from loopotel_prom.cli.engine import (
     ShardBytes,
     engine_of,
 )
-from loopotel_prom.cli.output import output
+from loopotel_prom.cli.output import output, refuse_sources
 from loopotel_prom.cli.places import Places, places_of, reading
 from loopotel_prom.cli.rejects import Rejects, RejectsFile, Strict
 from loopotel_prom.cli.terminal import echo_safe
 from loopotel_prom.cli.wording import NONE, score
-from loopotel_prom.engine import place_of, run
+from loopotel_prom.engine import Place, place_of, run
 from loopotel_prom.errors import ArchiveError, ConfigError
 from loopotel_prom.rescore import Comparison, RescoreJob, Sums, Targets
 
@@ -75,7 +75,7 @@ def rescore(
     places = places_of(paths)
     comparison = Comparison()
     with (
-        output(f"{_folder(target)}/{layout.SEALED}", sources=places) as archive,
+        output(f"{_folder(target, places)}/{layout.SEALED}", sources=places) as archive,
         Rejects.opened(rejects, target=None, sources=places) as refused,
         engine_of(engine, jobs, scheduler, shard_bytes) as opened,
         reading("rescore", places) as advance,
@@ -121,12 +121,12 @@ def _target(option: str, value: float | str) -> float:
     return target
 
 
-def _folder(target: str) -> str:
+def _folder(target: str, places: list[Place]) -> str:
     """
     Make the folder of the new archive.
 
     Raises:
-        ConfigError: It has one already, or a file is in its place.
+        ConfigError: It has one already, is being read, or a file is in its place.
         ArchiveError: A URL cannot be reached.
     """
     place = place_of(target)
@@ -134,13 +134,13 @@ def _folder(target: str) -> str:
         if _has_archive_at(place):
             raise ConfigError(f"--output {target}: there is an archive already")
         return place.rstrip("/")
-    try:
-        place.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except FileExistsError as error:
-        raise ConfigError(f"--output {target}: a folder is needed") from error
+    if place.exists() and not place.is_dir():
+        raise ConfigError(f"--output {target}: a folder is needed")
     names = (layout.SEALED, layout.JOURNAL)
     if any((place / name).exists() for name in names) or layout.rotated_files(place):
         raise ConfigError(f"--output {target}: there is an archive already")
+    refuse_sources(place, places)
+    place.mkdir(mode=0o700, parents=True, exist_ok=True)
     return str(place)
 
 

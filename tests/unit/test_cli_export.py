@@ -175,6 +175,23 @@ def test_an_archive_is_not_written_into(
     assert (archive / "traces.jsonl").read_bytes() == before
 
 
+def test_rejects_do_not_take_the_place_of_the_records(
+    archive: Path, export: Run, tmp_path: Path
+) -> None:
+    """However the same file is spelled."""
+    done = export("--output", "r", "--rejects", f"{tmp_path}/traces/../r", *GOAL)
+    assert (done.returncode, "are the same" in done.stderr) == (2, True)
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_message_has_no_password_of_a_url(archive: Path, export: Run) -> None:
+    """Logs keep what the command says."""
+    url = "nosuch://bob:swordfish@127.0.0.1/traces"
+    done = export(url, "--output", "r", *GOAL)
+    assert (done.returncode, "swordfish" in done.stderr) == (2, False)
+    assert "nosuch://***@127.0.0.1/traces" in done.stderr
+
+
 def test_a_device_stays_one(archive: Path, export: Run) -> None:
     """Nothing takes its name."""
     assert export("--output", "/dev/null", *GOAL).returncode == 0

@@ -248,6 +248,8 @@ def test_what_is_too_new_for_blocks_is_left_out(tmp_path, command):
         (("--run-labels", "loop_name"), "run_labels"),
         (("--temp", "nowhere"), "no such folder"),
         (("--output", "traces"), "being read"),
+        (("--output", "traces/history"), "being read"),
+        (("--output", "s3://bucket/history"), "it is a URL"),
     ),
 )
 def test_bad_usage_of_an_export_is_told(archive, command, tmp_path, options, said):
@@ -256,6 +258,7 @@ def test_bad_usage_of_an_export_is_told(archive, command, tmp_path, options, sai
     assert done.returncode == 2
     assert said in done.stderr
     assert not [*tmp_path.glob("**/*.om")]
+    assert not [*tmp_path.glob("**/history")]
 
 
 def test_two_exports_are_never_mixed(archive, command):

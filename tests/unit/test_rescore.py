@@ -251,6 +251,7 @@ def test_the_command_writes_an_archive_and_compares(
         (("--loop", "x=y", "--output", "new"), "a target is a number above 0, got y"),
         (("--goal-target", "1", "--output", "traces"), "an archive already"),
         (("--goal-target", "1", "--output", "traces/traces.jsonl"), "a folder"),
+        (("--goal-target", "1", "--output", "traces/new"), "being read"),
     ),
 )
 def test_what_cannot_be_meant_is_bad_usage(
@@ -262,3 +263,4 @@ def test_what_cannot_be_meant_is_bad_usage(
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
     assert message in done.stderr
     assert (archive / "traces.jsonl").read_bytes() == before
+    assert not (archive / "new").exists()

@@ -55,9 +55,10 @@ def test_what_a_runbook_calls_the_exporter_leads_to_this_one(site):
     assert "at their default ports" in page
 
 
-def test_the_index_links_to_every_runbook(site):
+@pytest.mark.parametrize("path", ("/runbooks/", "/runbooks"))
+def test_the_index_links_to_every_runbook(site, path):
     """Below the prefix where the site is mounted, too."""
-    status, page = _get(site, "/runbooks/", prefix="/loops")
+    status, page = _get(site, path, prefix="/loops")
     assert status is HTTPStatus.OK
     assert 'href="/loops/runbooks/LoopBurning"' in page
     assert "README" not in page

@@ -39,6 +39,8 @@ def add_runbooks(site: _Site, folder: Path, *, telemetry_path: str) -> None:
         telemetry_path: Where the metrics are.
     """
     runbooks = Runbooks(folder, telemetry_path=telemetry_path)
+    # With and without the slash: people type it.
+    site.add("/runbooks", runbooks.index)
     site.add("/runbooks/", runbooks.index)
     site.add("/runbooks/{alert}", runbooks.one)
 

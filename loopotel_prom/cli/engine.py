@@ -64,7 +64,8 @@ def engine_of(
         raise ConfigError(f"--jobs is of no use with --engine {kind.value}")
     if kind is Kind.DASK:
         # What it would log in many lines, our errors say in one.
-        logging.getLogger("distributed").setLevel(logging.CRITICAL)
+        for name in ("distributed", "tornado.application"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
     return open_engine(
         kind.value, jobs=jobs, scheduler=scheduler, shard_bytes=shard_bytes
     )

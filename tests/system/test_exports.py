@@ -178,7 +178,7 @@ def test_a_rescored_archive_is_read_as_any(
 
 @pytest.fixture
 def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[s3fs.S3FileSystem]:
-    """Run a store that speaks S3, which commands reach, with a bucket `loops`."""
+    """Run a store that speaks S3, which commands reach, with a bucket `exports`."""
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
@@ -188,7 +188,7 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[s3fs.S3FileSystem]:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "test")
     store = s3fs.S3FileSystem(endpoint_url=url, skip_instance_cache=True)
-    store.mkdir("loops")
+    store.mkdir("exports")
     yield store
     server.stop()
 
@@ -197,8 +197,8 @@ def test_exports_go_from_store_to_store(
     tmp_path: Path, archive: Path, bucket: s3fs.S3FileSystem, command: Run
 ) -> None:
     """The same bytes as on disk; and a store's archive is not overwritten."""
-    bucket.put(str(archive / "traces.jsonl"), "loops/old/traces.jsonl")
-    for source, target in ((str(archive), "."), ("s3://loops/old", "s3://loops")):
+    bucket.put(str(archive / "traces.jsonl"), "exports/old/traces.jsonl")
+    for source, target in ((str(archive), "."), ("s3://exports/old", "s3://exports")):
         command("rescore", source, "--goal-target", "0.5", "--output", f"{target}/new")
         command("export", "parquet", source, "--output", f"{target}/tables")
     for name in (
@@ -206,8 +206,8 @@ def test_exports_go_from_store_to_store(
         "tables/runs.parquet",
         "tables/iterations.parquet",
     ):
-        assert bucket.cat_file(f"loops/{name}") == (tmp_path / name).read_bytes()
-    args = ("rescore", "s3://loops/old", "--goal-target", "1")
+        assert bucket.cat_file(f"exports/{name}") == (tmp_path / name).read_bytes()
+    args = ("rescore", "s3://exports/old", "--goal-target", "1")
     with pytest.raises(subprocess.CalledProcessError) as raised:
-        command(*args, "--output", "s3://loops/new")
+        command(*args, "--output", "s3://exports/new")
     assert "there is an archive already" in raised.value.stderr

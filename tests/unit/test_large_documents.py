@@ -280,15 +280,19 @@ def _pieces_of_a_run(iterations: int) -> Iterator[bytes]:
 
 
 MEASURE = """
-import resource, sys
+import re, resource, sys
+from pathlib import Path
 from loopotel_prom.archive.document import DocumentStream
 from loopotel_prom.archive.lines import read_documents
 from loopotel_prom.exporter.loopnet import steps
 from loopotel_prom.validate import HELD_BYTES, validate_documents
 
 def peak():
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    if sys.platform == "darwin":
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # There getrusage may tell the peak of who has forked this.
+    status = Path("/proc/self/status").read_text()
+    return int(re.search(r"VmHWM:\\s*(\\d+)", status)[1]) * 1024
 
 small, large = sys.argv[1:]
 for path in small, large:

@@ -558,3 +558,15 @@ def test_a_message_that_is_cut_within_a_value_quotes_nothing(options, begin) -> 
         record_from_trace(document, options)
     assert "outcome" in str(caught.value)
     assert "melon" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ("\u0440assword", "p\u0430ssword", "t\u03bfken"))
+def test_a_name_with_foreign_lookalikes_hides_no_secret(name: str) -> None:
+    """A Cyrillic or Greek letter in it is not seen by readers."""
+    assert Scanner().clean(f"{name}: swordfish99") == MARK
+
+
+def test_texts_in_other_scripts_stay() -> None:
+    """A letter of theirs is no disguise."""
+    text = "\u0440\u0430\u0441\u0441\u043a\u0430\u0437: \u03b1\u03c1\u03c7\u03ae of a loop"
+    assert Scanner().clean(text) == text

@@ -22,6 +22,19 @@ _DEEPEST = 3
 _WRAPPED = re.compile(r"(?<![\w+/])[A-Za-z0-9+/_-]{16,}={0,2}")
 _WORD = re.compile(r"\S+")
 _READABLE = re.compile(r"[\t\n\r -~]{8,}")
+_LETTERS = re.compile(r"[^\W\d_]+")
+_LATIN = re.compile(r"[A-Za-z]")
+# Cyrillic and Greek letters that look like Latin ones, which NFKC leaves alone.
+_LOOKALIKES = str.maketrans(
+    # Small and large Cyrillic, then Greek.
+    "\u0430\u0435\u043e\u0440\u0441\u0443\u0445\u0456\u0458\u0455\u04bb\u0501"
+    "\u0410\u0412\u0415\u041a\u041c\u041d\u041e\u0420\u0421\u0422\u0425\u0406"
+    "\u0408\u0405"
+    "\u03bf\u03b1\u03bd\u03c1"
+    "\u0391\u0392\u0395\u0397\u0399\u039a\u039c\u039d\u039f\u03a1\u03a4\u03a7"
+    "\u03a5\u0396",
+    "aeopcyxijshdABEKMHOPCTXIJSoavpABEHIKMNOPTXYZ",
+)
 
 
 class Scanner:
@@ -75,7 +88,13 @@ def _plainer(text: str) -> str:
     if text.isascii():
         return text
     kept = (c for c in text if unicodedata.category(c) != "Cf")
-    return unicodedata.normalize("NFKC", "".join(kept))
+    return _LETTERS.sub(_in_latin, unicodedata.normalize("NFKC", "".join(kept)))
+
+
+def _in_latin(word: re.Match[str]) -> str:
+    # A word of one script is what it says; nobody mixes them but to mislead.
+    letters = word[0]
+    return letters.translate(_LOOKALIKES) if _LATIN.search(letters) else letters
 
 
 def _unwrapped(token: str) -> str:

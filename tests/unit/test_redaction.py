@@ -568,5 +568,7 @@ def test_a_name_with_foreign_lookalikes_hides_no_secret(name: str) -> None:
 
 def test_texts_in_other_scripts_stay() -> None:
     """A letter of theirs is no disguise."""
-    text = "\u0440\u0430\u0441\u0441\u043a\u0430\u0437: \u03b1\u03c1\u03c7\u03ae of a loop"
+    text = (
+        "\u0440\u0430\u0441\u0441\u043a\u0430\u0437: \u03b1\u03c1\u03c7\u03ae of a loop"
+    )
     assert Scanner().clean(text) == text

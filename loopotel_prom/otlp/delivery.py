@@ -7,12 +7,14 @@ the spans, so the exporter beneath it is wrapped and its answers are counted.
 And it ends in time: the SDK would wait for half a minute.
 """
 
+import os
 import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol, cast
 
+import requests
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import (
@@ -28,6 +30,9 @@ from loopotel_prom.otlp.quiet import listening
 # A long run has more spans than the SDK's own default of 2,048, and the SDK
 # drops the oldest when its queue is full. About 30 MB when full.
 QUEUE_SPANS = 16_384
+
+# Ends the names of the SDK's variables for a session with credentials.
+_CREDENTIALS = "_CREDENTIAL_PROVIDER"
 
 # For a request that was given up to come back.
 _LAST_SECONDS = 1.0
@@ -142,6 +147,23 @@ def _obey(orders: "queue.SimpleQueue[Callable[[], object] | None]") -> None:
         order()
 
 
+def _session() -> requests.Session | None:
+    """Make the exporter's session; None where credentials of the user's make it."""
+    if any(name.endswith(_CREDENTIALS) for name in os.environ):
+        return None
+    session = requests.Session()
+    session.hooks["response"].append(_refuse_redirect)
+    return session
+
+
+def _refuse_redirect(response: requests.Response, **_: object) -> None:
+    # The SDK takes any answer below 400 for a yes, and so would lose the spans; older
+    # ones follow, with headers and a GET. To the SDK it is a plain refusal.
+    if 300 <= response.status_code < 400:  # noqa: PLR2004 - as of HTTP
+        response.reason = f"it redirects ({response.status_code}), give that address"
+        response.status_code = requests.codes.misdirected_request
+
+
 class _Outlet:
     """The SDK's exporter as its processor sees it, each answer noted."""
 
@@ -152,7 +174,7 @@ class _Outlet:
         translate: Translate | None,
         on_loss: Callable[[int, str], None],
     ) -> None:
-        self._exporter = OTLPSpanExporter(endpoint)
+        self._exporter = OTLPSpanExporter(endpoint, session=_session())
         self._account = account
         self._translate = translate
         self._on_loss = on_loss

@@ -157,6 +157,17 @@ def test_a_dead_receiver_ends_it(archive: Path, export: Run) -> None:
     assert line.startswith("loopotel-prom: the receiver did not take all spans: ")
 
 
+@pytest.mark.parametrize("status", (301, 304, 307))
+def test_a_redirect_is_no_delivery(
+    archive: Path, export: Run, receiver: Receiver, status: int
+) -> None:
+    """Nobody has the spans; the line tells what to do."""
+    receiver.status = status
+    done = export("--endpoint", receiver.endpoint, "--json")
+    assert (done.returncode, json.loads(done.stdout)["spans_sent"]) == (1, 0)
+    assert f"it redirects ({status})" in done.stderr
+
+
 def test_a_receiver_that_recovers_gets_all(
     archive: Path, export: Run, receiver: Receiver
 ) -> None:

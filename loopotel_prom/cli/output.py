@@ -28,7 +28,7 @@ def output(name: str, *, sources: Iterable[Place]) -> Iterator[BinaryIO]:
         sources: What is read meanwhile, and so cannot be written.
 
     Raises:
-        ConfigError: It is one of the sources, or lies within one.
+        ConfigError: It is one of the sources, lies within one, or in no folder.
         ArchiveError: Standard output is closed, or a URL cannot be written.
         MissingExtraError: What reaches a URL is not installed.
         OSError: Writing failed.
@@ -77,6 +77,8 @@ def _is_within(target: Place, source: Place) -> bool:
 
 @contextmanager
 def _unfinished(path: Path) -> Iterator[BinaryIO]:
+    if not path.parent.is_dir():
+        raise ConfigError(f"{path}: there is no folder {path.parent}; make it first")
     descriptor, unfinished = tempfile.mkstemp(
         dir=path.parent, prefix=f".{path.name}.", suffix=".unfinished"
     )

@@ -184,6 +184,16 @@ def test_rejects_do_not_take_the_place_of_the_records(
     assert not (tmp_path / "r").exists()
 
 
+def test_a_folder_that_is_missing_is_told_by_the_name_that_was_typed(
+    archive: Path, export: Run
+) -> None:
+    """Not by that of a file in the making."""
+    done = export("--output", "none/r", *GOAL)
+    assert done.returncode == 2
+    assert "none/r: there is no folder" in done.stderr
+    assert "unfinished" not in done.stderr
+
+
 def test_a_message_has_no_password_of_a_url(archive: Path, export: Run) -> None:
     """Logs keep what the command says."""
     url = "nosuch://bob:swordfish@127.0.0.1/traces"

@@ -3,6 +3,7 @@
 import io
 import json
 import random
+import subprocess
 import sys
 import tracemalloc
 from concurrent.futures import ProcessPoolExecutor
@@ -237,3 +238,16 @@ def test_without_pyarrow_it_says_what_to_install(
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     with pytest.raises(MissingExtraError, match=r"install loopotel-prom\[parquet\]"):
         require_pyarrow()
+
+
+def test_no_folder_is_made_in_an_archive_that_is_read(tmp_path: Path) -> None:
+    """What is refused leaves nothing."""
+    command = (sys.executable, "-m", "loopotel_prom.cli", "export", "parquet")
+    done = subprocess.run(
+        (*command, str(tmp_path), "--output", f"{tmp_path}/new"),
+        capture_output=True,
+        check=False,
+        text=True,
+    )
+    assert (done.returncode, "being read" in done.stderr) == (2, True)
+    assert not (tmp_path / "new").exists()

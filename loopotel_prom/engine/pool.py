@@ -9,6 +9,8 @@ from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
+from pathlib import Path
+from tempfile import TemporaryDirectory, mkstemp
 from typing import TypeVar
 
 from loopotel_prom.engine.shard import Shard
@@ -33,6 +35,7 @@ class ProcessPool:
         self._jobs = jobs
         self._executor: ProcessPoolExecutor | None = None
         self._life: Connection | None = None
+        self._results: TemporaryDirectory[str] | None = None
         self._checked: object = None
 
     @property
@@ -56,7 +59,8 @@ class ProcessPool:
         # A worker is born as the executor sees fit, with the signals that are
         # blocked here: it must not die of Ctrl-C before it can ignore it.
         with _without_interrupt():
-            return executor.submit(work, job, shard)
+            written = executor.submit(_write, job, shard, self._folder())
+        return _loaded(written)
 
     def renew(self) -> bool:
         """Replace all processes."""
@@ -72,6 +76,14 @@ class ProcessPool:
             self._life.close()
         executor.shutdown(wait=True, cancel_futures=True)
         self._life.close()
+        if self._results is not None:
+            self._results.cleanup()
+            self._results = None
+
+    def _folder(self) -> str:
+        if self._results is None:
+            self._results = TemporaryDirectory(prefix="loopotel-")
+        return self._results.name
 
     def _started(self) -> ProcessPoolExecutor:
         if self._executor is None:
@@ -82,6 +94,39 @@ class ProcessPool:
                 self._jobs, context, initializer=_begin, initargs=(theirs,)
             )
         return self._executor
+
+
+def _write(job: Job[T], shard: Shard, folder: str) -> str:
+    """
+    Do a job on a shard; leave the result in a file, and name that.
+
+    Through the pipe of all workers, one that dies in the midst of a large result would
+    leave half of it there, and everyone waiting for the rest.
+    """
+    result = work(job, shard)
+    descriptor, name = mkstemp(dir=folder)
+    with os.fdopen(descriptor, "wb") as file:
+        pickle.dump(result, file, pickle.HIGHEST_PROTOCOL)
+    return name
+
+
+def _loaded(written: Future[str]) -> Future[Result[T]]:
+    """Give the future of a result whose file is to come."""
+    loaded: Future[Result[T]] = Future()
+
+    def load(done: Future[str]) -> None:
+        if not loaded.set_running_or_notify_cancel():
+            return
+        try:
+            path = Path(done.result())
+            with path.open("rb") as file:
+                loaded.set_result(pickle.load(file))  # noqa: S301 - written by our own
+            path.unlink()
+        except Exception as error:  # noqa: BLE001 - the waiter's to judge
+            loaded.set_exception(error)
+
+    written.add_done_callback(load)
+    return loaded
 
 
 def usable_cpus() -> int:

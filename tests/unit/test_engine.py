@@ -5,6 +5,7 @@ import os
 import pickle
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
@@ -76,6 +77,25 @@ class Deadly:
                     continue
                 os.kill(os.getpid(), signal.SIGKILL)
         return spelled(entry)
+
+
+@dataclass(frozen=True)
+class DiesTelling:
+    """Ends the first process that works, while it passes a large result on."""
+
+    mark: Path
+    after_seconds: float
+    parent: int
+
+    def __call__(self, entry: Entry) -> bytes:
+        """Give a large result for the document of the number 5; then end it."""
+        if not entry.trace_id.startswith("ltf-00000005"):
+            return b""
+        if os.getpid() != self.parent and not self.mark.exists():
+            self.mark.touch()
+            kill = (os.getpid(), signal.SIGKILL)
+            threading.Timer(self.after_seconds, os.kill, kill).start()
+        return bytes(100 * 2**20)
 
 
 HOSTILE = [
@@ -294,6 +314,16 @@ def test_a_worker_that_is_killed_is_replaced(tmp_path: Path) -> None:
     items = results(path, job=job, engine=open_engine(jobs=2, shard_bytes=120))
     assert numbers(items) == list(range(20))
     assert len(list(deaths.iterdir())) == 2
+
+
+@pytest.mark.parametrize("seconds", (0.02, 0.05, 0.1, 0.2))
+def test_a_worker_that_dies_telling_is_replaced(tmp_path: Path, seconds: float) -> None:
+    """Nobody waits for the other half of its result."""
+    path = tmp_path / "t.jsonl"
+    path.write_bytes(b"\n".join(document(n) for n in range(20)))
+    job = DiesTelling(tmp_path / "mark", seconds, parent=os.getpid())
+    items = results(path, job=job, engine=open_engine(jobs=2, shard_bytes=120))
+    assert numbers(items) == list(range(20))
 
 
 def test_a_shard_that_kills_thrice_is_named(tmp_path: Path) -> None:

@@ -38,6 +38,11 @@ class SealedRun:
             raise DocumentError("no trace: it does not begin with its loop")
         self.run = run
 
+    @property
+    def schema_version(self) -> object:
+        """What the document says; known once its groups have been read."""
+        return self._fields.get("schema_version")
+
     def groups(self) -> Iterator[list[ChildSpan]]:
         """
         Yield the other spans, once, hundreds at a time: children before parents.

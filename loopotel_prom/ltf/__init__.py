@@ -6,9 +6,9 @@ one read back; `unfold` is its inverse. `encode` and `decode` are the bytes;
 `stream` is both steps at once for a run that is longer than memory.
 """
 
-from loopotel_prom.ltf.codec import Document, decode, encode
+from loopotel_prom.ltf.codec import Document, check_version, decode, encode
 from loopotel_prom.ltf.fold import fold
 from loopotel_prom.ltf.stream import stream
 from loopotel_prom.ltf.unfold import unfold
 
-__all__ = ["Document", "decode", "encode", "fold", "stream", "unfold"]
+__all__ = ["Document", "check_version", "decode", "encode", "fold", "stream", "unfold"]

@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from loopotel_prom import semconv
 from loopotel_prom.errors import DocumentError
 from loopotel_prom.plain import plain, plain_mapping, text
 
@@ -101,3 +102,17 @@ def _reread(data: bytes) -> Any:
 
 def _refuse(constant: str) -> None:
     raise DocumentError(f"not JSON: {constant} is no JSON number")
+
+
+def check_version(schema_version: object) -> None:
+    """
+    See that a document is one of LTF 0.1.
+
+    Raises:
+        DocumentError: Its `schema_version` says something else.
+    """
+    if schema_version != semconv.SCHEMA_VERSION:
+        raise DocumentError(
+            f"its schema_version is {text(schema_version, limit=64)!r},"
+            f" not {semconv.SCHEMA_VERSION!r}"
+        )

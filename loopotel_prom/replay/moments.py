@@ -5,6 +5,7 @@ from typing import Final, NamedTuple
 
 from msgspec.structs import replace
 
+from loopotel_prom import ltf
 from loopotel_prom.archive.lines import Line, LongLine
 from loopotel_prom.archive.sealed_run import SealedRun
 from loopotel_prom.span import EvaluatorSpan, IterationSpan, RunSpan, WorkerSpan
@@ -63,6 +64,7 @@ def moments_of(line: Line | LongLine, number: int) -> Iterator[Moment]:
             latest = ends.get(span.parent_span_id, end_ns)
             time_ns = max(begin_ns, min(span.end_ns, latest))
             yield Moment(time_ns, INSIDE, number, place, span)
+    ltf.check_version(sealed.schema_version)
     yield Moment(end_ns, END, number, place + 1, run)
 
 

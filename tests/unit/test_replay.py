@@ -158,6 +158,20 @@ def test_what_is_no_trace_is_named_and_leaves_nothing(simulate, read):
     assert (timeline.runs, len([*timeline])) == (2, 6)
 
 
+def test_another_format_is_no_trace(simulate, read):
+    """As for every other export."""
+    refused: list[BadLine] = []
+    timeline = read(
+        simulate(0, 0.5) | {"schema_version": "ltf/9"},
+        simulate(1, 0.5),
+        refuse=refused.append,
+    )
+    assert timeline.runs == 1
+    assert [bad.fault for bad in refused] == [
+        "its schema_version is 'ltf/9', not 'ltf/0.1'"
+    ]
+
+
 def test_times_outside_of_a_run_are_moved_into_it(simulate, read):
     """An iteration that ended after its run has ended with it."""
     document = simulate(0, 0.5, 0.6)

@@ -6,7 +6,7 @@ from hashlib import sha256
 from math import fsum
 from typing import Any
 
-from loopotel_prom import semconv
+from loopotel_prom import ltf, semconv
 from loopotel_prom.errors import DocumentError
 from loopotel_prom.exporter.loopnet import inference
 from loopotel_prom.exporter.loopnet.bucket import bucketed
@@ -38,11 +38,7 @@ def record_of(run: Run, options: RecordOptions) -> dict[str, Any]:
     Raises:
         DocumentError: It cannot become a valid one; the message says why.
     """
-    if run.schema_version != semconv.SCHEMA_VERSION:
-        raise DocumentError(
-            f"its schema_version is {text(run.schema_version, limit=64)!r},"
-            f" not {semconv.SCHEMA_VERSION!r}"
-        )
+    ltf.check_version(run.schema_version)
     uuid = _uuid(run.trace_id)
     parse_time(run.ended_at)
     _complete(run.steps, free=options.missing_cost == "zero")

@@ -143,12 +143,7 @@ class RunRows:
             yield self._closed(open_)
         if self._document.span_count is None:
             raise DocumentError("it has no array of spans")
-        version = self._document.fields.get("schema_version")
-        if version != semconv.SCHEMA_VERSION:
-            raise DocumentError(
-                f"its schema_version is {text(version, limit=64)!r},"
-                f" not {semconv.SCHEMA_VERSION!r}"
-            )
+        ltf.check_version(self._document.fields.get("schema_version"))
 
     def run(self) -> Row:
         """Give the row of the run, once the iterations have been read."""

@@ -196,6 +196,7 @@ def test_a_folder_that_is_missing_is_told_by_the_name_that_was_typed(
 
 def test_a_message_has_no_password_of_a_url(archive: Path, export: Run) -> None:
     """Logs keep what the command says."""
+    pytest.importorskip("fsspec")
     url = "nosuch://bob:swordfish@127.0.0.1/traces"
     done = export(url, "--output", "r", *GOAL)
     assert (done.returncode, "swordfish" in done.stderr) == (2, False)

@@ -121,6 +121,12 @@ HOSTILE = [
 ]
 
 
+@pytest.fixture(autouse=True)
+def importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let processes find the jobs of this file; a product that is installed goes first."""
+    monkeypatch.setattr(sys, "path", [*sys.path, str(Path(__file__).parents[2])])
+
+
 @pytest.fixture
 def hostile(tmp_path: Path) -> Path:
     """Make an archive of all that may be in one."""

@@ -242,6 +242,7 @@ def test_without_pyarrow_it_says_what_to_install(
 
 def test_no_folder_is_made_in_an_archive_that_is_read(tmp_path: Path) -> None:
     """What is refused leaves nothing."""
+    pytest.importorskip("pyarrow")
     command = (sys.executable, "-m", "loopotel_prom.cli", "export", "parquet")
     done = subprocess.run(
         (*command, str(tmp_path), "--output", f"{tmp_path}/new"),

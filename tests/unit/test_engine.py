@@ -123,7 +123,7 @@ HOSTILE = [
 
 @pytest.fixture(autouse=True)
 def importable(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let processes find the jobs of this file; a product that is installed goes first."""
+    """Let processes find the jobs of this file, behind an installed product."""
     monkeypatch.setattr(sys, "path", [*sys.path, str(Path(__file__).parents[2])])
 
 

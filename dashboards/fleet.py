@@ -12,20 +12,18 @@ from dashboards.board import (
     Row,
     board,
 )
+from dashboards.endings import failures, mishaps, outcomes
 from dashboards.fleet_table import CAPPED, CHANGE, SIGN_WORDS, TABLE, signs
 from dashboards.panel import (
     BAD,
-    BARS,
     FAINT,
     FAIR,
     GOOD,
     HIGH_IS_GOOD,
-    OUTCOMES,
     POOR,
     SPARSE,
     STACKED,
     UNSEEN,
-    ZERO_IS_GOOD,
     About,
     Json,
     Query,
@@ -45,7 +43,6 @@ from dashboards.query import (
     les_change,
     loop,
     pace,
-    per_interval,
     summed,
 )
 
@@ -180,25 +177,11 @@ _TWO_DAYS: Final = series(
     ],
 )
 
-_OUTCOMES_OVER_TIME: Final = series(
-    About(
-        id=20,
-        title="How runs end",
-        description="Runs that ended, by outcome. Partial is progress"
-        " that a human or a budget has stopped; unknown, mostly a"
-        " process that died.",
-        unit="short",
-        decimals=0,
-        least=0,
-    ),
-    [
-        Query(
-            expr=per_interval("loop_runs_finished_total", by="outcome"),
-            legend="{{outcome}}",
-        )
-    ],
-    drawn=BARS,
-    overrides=painted(OUTCOMES),
+_OUTCOMES_OVER_TIME: Final = outcomes(
+    id=20,
+    description="Runs that ended, by outcome. Partial is progress"
+    " that a human or a budget has stopped; unknown, mostly a"
+    " process that died.",
 )
 
 _ENDINGS: Final = series(
@@ -261,57 +244,18 @@ _ACTIVE_BY_LOOP: Final = series(
     points=120,
 )
 
-_FAILURES: Final = series(
-    About(
-        id=32,
-        title="Failure codes",
-        description="Failure modes that loops have reported,"
-        " by code. A code that grows is the first thing to"
-        " look for in the traces.",
-        unit="short",
-        decimals=0,
-        least=0,
-        empty="no failures reported",
-    ),
-    [
-        Query(
-            expr=per_interval("loop_failures_total", by="code"),
-            legend="{{code}}",
-        )
-    ],
-    shades=POOR,
-    drawn=BARS,
+_FAILURES: Final = failures(
+    id=32,
+    description="Failure modes that loops have reported,"
+    " by code. A code that grows is the first thing to"
+    " look for in the traces.",
 )
 
-_MISHAPS: Final = series(
-    About(
-        id=33,
-        title="Safety violations and human interventions",
-        description="Safety violations should be none at all;"
-        " each is in its run's trace. A human who steps in"
-        " often is a loop that cannot do without.",
-        unit="short",
-        steps=ZERO_IS_GOOD,
-        decimals=0,
-        least=0,
-    ),
-    [
-        Query(
-            expr=per_interval("loop_safety_violations_total"),
-            legend="safety violations",
-        ),
-        Query(
-            expr=per_interval("loop_human_interventions_total"),
-            legend="human interventions",
-        ),
-    ],
-    drawn=BARS,
-    overrides=painted(
-        {
-            "safety violations": BAD,
-            "human interventions": "purple",
-        }
-    ),
+_MISHAPS: Final = mishaps(
+    id=33,
+    description="Safety violations should be none at all;"
+    " each is in its run's trace. A human who steps in"
+    " often is a loop that cannot do without.",
 )
 
 

@@ -2,17 +2,15 @@
 
 from typing import Final
 
+from dashboards.endings import failures, mishaps, outcomes
 from dashboards.panel import (
     BAD,
-    BARS,
     GOOD,
-    OUTCOMES,
     PLAIN,
     POOR,
     SPARSE,
     STACKED,
     UNSEEN,
-    ZERO_IS_GOOD,
     About,
     Query,
     bars,
@@ -27,28 +25,10 @@ from dashboards.query import (
     grown,
     mean,
     pace,
-    per_interval,
     quantile,
 )
 
-ENDS: Final = series(
-    About(
-        id=20,
-        title="How runs end",
-        description="Runs that ended, by outcome.",
-        unit="short",
-        decimals=0,
-        least=0,
-    ),
-    [
-        Query(
-            expr=per_interval("loop_runs_finished_total", by="outcome"),
-            legend="{{outcome}}",
-        )
-    ],
-    drawn=BARS,
-    overrides=painted(OUTCOMES),
-)
+ENDS: Final = outcomes(id=20, description="Runs that ended, by outcome.")
 
 REASONS: Final = bars(
     About(
@@ -73,19 +53,8 @@ REASONS: Final = bars(
     ),
 )
 
-FAILURES: Final = series(
-    About(
-        id=22,
-        title="Failure codes",
-        description="Failure modes that this loop has reported, by code.",
-        unit="short",
-        decimals=0,
-        least=0,
-        empty="no failures reported",
-    ),
-    [Query(expr=per_interval("loop_failures_total", by="code"), legend="{{code}}")],
-    shades=POOR,
-    drawn=BARS,
+FAILURES: Final = failures(
+    id=22, description="Failure modes that this loop has reported, by code."
 )
 
 FINAL_SCORES: Final = heatmap(
@@ -261,26 +230,4 @@ TOKENS: Final = series(
     [Query(expr=f"60 * {pace('loop_tokens_total')}", legend="tokens", exemplar=True)],
 )
 
-MISHAPS: Final = series(
-    About(
-        id=51,
-        title="Safety violations and human interventions",
-        description="Safety violations should be none at all.",
-        unit="short",
-        steps=ZERO_IS_GOOD,
-        decimals=0,
-        least=0,
-    ),
-    [
-        Query(
-            expr=per_interval("loop_safety_violations_total"),
-            legend="safety violations",
-        ),
-        Query(
-            expr=per_interval("loop_human_interventions_total"),
-            legend="human interventions",
-        ),
-    ],
-    drawn=BARS,
-    overrides=painted({"safety violations": BAD, "human interventions": "purple"}),
-)
+MISHAPS: Final = mishaps(id=51, description="Safety violations should be none at all.")

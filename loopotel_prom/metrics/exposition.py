@@ -27,7 +27,7 @@ class Format:
 
     Attributes:
         media_type: With `version`, what the format is.
-        escaping: How names beyond the classic character set are _number. All ours
+        escaping: How names beyond the classic character set are spelled. All ours
             are within it, so this only tells the reader what it asked for.
     """
 

@@ -90,6 +90,15 @@ class ArchiveHealth:
                 reason,
             )
 
+    def unwritten(self, path: str) -> None:
+        """Log that the archive is closed with spans that are in memory only."""
+        _log().error(
+            "archive %s: closed while it cannot be written to: %d spans are lost with"
+            " this process",
+            path,
+            self.backlog_spans,
+        )
+
     def heal(self, path: str) -> None:
         """Note that the archive is written to again, and log it once."""
         if self.degraded:

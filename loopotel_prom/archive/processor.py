@@ -190,10 +190,15 @@ class ArchiveProcessor:
         A run under way is sealed here when it ends, even so.
         """
         self._closed = True
+        # First, as it waits for no sync: what is in the journal will be recovered.
+        self._write_backlog()
         self._upkeep.stop(timeout_seconds=5.0)
         try:
             self.flush(5.0)
         finally:
+            self._write_backlog()
+            if self._health.archive.backlog_spans:
+                self._health.archive.unwritten(str(self._folder))
             if not (self._runs or self._pending or self._unsynced):
                 self._spool.close()
 
@@ -314,8 +319,7 @@ class ArchiveProcessor:
 
     def _work(self) -> None:
         """Do what has to be done before the process may end."""
-        if self._spool.restore():
-            self._spool.drain()
+        self._write_backlog()
         if self._has_journal and not self._spool.is_synced():
             self._spool.sync()
         self._spool.reap()
@@ -326,6 +330,10 @@ class ArchiveProcessor:
         self._health.archive.heal(str(self._folder))
         if self._has_journal:
             self._reserve.take()
+
+    def _write_backlog(self) -> None:
+        if self._spool.restore():
+            self._spool.drain()
 
     def _recover(self) -> None:
         self._must_recover = False

@@ -23,7 +23,7 @@ from typing import Any
 import pytest
 
 from loopotel_prom import LoopTracer
-from loopotel_prom.archive import pending, processor
+from loopotel_prom.archive import pending, processor, segment, spool
 from loopotel_prom.archive.processor import ArchiveProcessor
 from loopotel_prom.health import Health
 from loopotel_prom.pipeline import Pipeline
@@ -115,9 +115,9 @@ class Loop:
         while not self.is_kept() and time.monotonic() < deadline:
             time.sleep(0.05)
 
-    def end(self) -> None:
+    def end(self, flush_seconds: float) -> None:
         """Come to a normal end."""
-        self.sink.flush(10)
+        self.sink.flush(flush_seconds)
         state = self.health.archive
         self._said.add(
             degraded=state.degraded,
@@ -136,8 +136,9 @@ def _be_child(said: Said, plan: dict[str, Any]) -> None:
     runs, iterations = plan.pop("runs"), plan.pop("iterations")
     pause, settle = plan.pop("pause_seconds"), plan.pop("settle_seconds")
     flushes, surrounded = plan.pop("flushes"), plan.pop("surrounded")
-    files = plan.pop("open_files")
+    files, flush_seconds = plan.pop("open_files"), plan.pop("flush_seconds")
     _limit(plan.pop("kept_spans"), plan.pop("pending_runs"), plan.pop("file_bytes"))
+    _slow_down(plan.pop("sync_seconds"))
     breaks, mends = plan.pop("breaks"), plan.pop("mends")
     user, aloud = plan.pop("user"), plan.pop("aloud")
     if user:
@@ -162,7 +163,7 @@ def _be_child(said: Said, plan: dict[str, Any]) -> None:
     if surrounded:
         said.add(ended=around.trace_id, kept=loop.is_kept())
     loop.settle(settle)
-    loop.end()
+    loop.end(flush_seconds)
 
 
 def _order(commands: Sequence[str]) -> None:
@@ -177,6 +178,16 @@ def _limit(kept_spans: int, pending_runs: int, file_bytes: int) -> None:
         pending._MOST_RUNS = pending_runs
     if file_bytes:
         resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
+
+
+def _slow_down(sync_seconds: float) -> None:
+    # Not by `strace`, which does not let go of a process that ends in a delay.
+    def sync_file(file: int) -> None:
+        time.sleep(sync_seconds)
+        segment.sync_file(file)
+
+    if sync_seconds:
+        spool.sync_file = sync_file
 
 
 def _limit_files(most: int | None) -> None:
@@ -242,6 +253,10 @@ _PLAN = {
     "flushes": True,
     # How long to wait, in the end, for the archive to be well.
     "settle_seconds": 0.0,
+    # How long each sync of the journal takes.
+    "sync_seconds": 0.0,
+    # How long to flush at most, before the archive is closed.
+    "flush_seconds": 10.0,
     # How many spans of a run, and how many ended runs, are kept in memory.
     "kept_spans": 0,
     "pending_runs": 0,

@@ -275,3 +275,21 @@ def test_a_disk_that_stays_slow_holds_up_one_call(count, outcome_of, tmp_path):
     told = judge_child(folder, said, before=before, runs=1, iterations=4, flushes=False)
     outcome_of(folder, told.said)
     assert sum(seconds > 0.05 for seconds in told.took) <= 1
+
+
+def test_a_program_that_ends_while_a_sync_hangs_loses_nothing(outcome_of, tmp_path):
+    """What is in memory only, as a write was slow, is in the journal in the end."""
+    folder, said = tmp_path / "archive", tmp_path / "said"
+    told = judge_child(
+        folder,
+        said,
+        before=injected("write:delay_enter=600000:when=9"),
+        runs=20,
+        flushes=False,
+        sync_seconds=60.0,
+        flush_seconds=0.1,
+    )
+    assert outcome_of(folder, told.said).acknowledged == 200
+    assert told.end["degraded"]
+    assert told.end["unwritten"]
+    assert told.count_logged("closed while") == 0

@@ -1,14 +1,14 @@
 """Files that a command writes: there when they are complete, or not at all."""
 
-import os
+import io
 import sys
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, cast
 
 from loopotel_prom.archive.folders import sync_folder
+from loopotel_prom.archive.new_file import NamedFile, new_file
 from loopotel_prom.archive.remote import new_object
 from loopotel_prom.engine import Place, place_of
 from loopotel_prom.errors import ArchiveError, ConfigError
@@ -44,11 +44,14 @@ def output(name: str, *, sources: Iterable[Place]) -> Iterator[BinaryIO]:
         return
     path = place.resolve()
     if path.exists() and not path.is_file():
-        with path.open("wb") as file:
-            yield file
+        with NamedFile(path, "wb") as raw, io.BufferedWriter(raw) as file:
+            yield cast("BinaryIO", file)
         return
-    with _unfinished(path) as file:
+    if not path.parent.is_dir():
+        raise ConfigError(f"{path}: there is no folder {path.parent}; make it first")
+    with new_file(path) as file:
         yield file
+    sync_folder(path.parent)
 
 
 def refuse_sources(place: Place, sources: Iterable[Place]) -> None:
@@ -73,25 +76,6 @@ def _is_within(target: Place, source: Place) -> bool:
     if isinstance(target, str) and isinstance(source, str):
         return f"{target}/".startswith(f"{source.rstrip('/')}/")
     return False
-
-
-@contextmanager
-def _unfinished(path: Path) -> Iterator[BinaryIO]:
-    if not path.parent.is_dir():
-        raise ConfigError(f"{path}: there is no folder {path.parent}; make it first")
-    descriptor, unfinished = tempfile.mkstemp(
-        dir=path.parent, prefix=f".{path.name}.", suffix=".unfinished"
-    )
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            yield cast("BinaryIO", file)
-            file.flush()
-            os.fsync(descriptor)
-        Path(unfinished).rename(path)
-    except BaseException:
-        Path(unfinished).unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
 
 
 def _standard_output() -> BinaryIO:

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from loopotel_prom.archive.folders import make_folder, sync_folder
 from loopotel_prom.archive.follow import Position
-from loopotel_prom.archive.layout import UNFINISHED
+from loopotel_prom.archive.new_file import new_file
 from loopotel_prom.errors import ConfigError, DocumentError
 from loopotel_prom.metrics.checkpoint import SavedMetrics
 
@@ -20,7 +20,6 @@ VERSION = 1
 
 _CRC = b',"crc":"%08x"}'
 _CRC_BYTES = len(_CRC % 0)
-_NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
 _LOCK = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -153,13 +152,5 @@ class CheckpointFile:
         os.close(self._held)
 
     def _replace(self, data: bytes) -> None:
-        unfinished = self.path.with_name(self.path.name + UNFINISHED)
-        file = os.open(unfinished, _NEW, 0o600)
-        try:
-            rest = memoryview(data)
-            while rest:
-                rest = rest[os.write(file, rest) :]
-            os.fsync(file)
-        finally:
-            os.close(file)
-        unfinished.replace(self.path)
+        with new_file(self.path) as file:
+            file.write(data)

@@ -492,7 +492,7 @@ def test_a_file_that_is_no_position_is_an_error(place, tmp_path, content, said):
 
 def test_nothing_is_sent_without_a_position(place, tmp_path):
     """Where it cannot be written, nobody could tell later what is there."""
-    (tmp_path / "position.json.unfinished").mkdir()
+    (tmp_path / ".position.json.unfinished").mkdir()
     receiver = Scripted(OK)
     with place() as file, pytest.raises(ArchiveError, match="cannot be written: Is a"):
         moved([at(0)], receiver, file)

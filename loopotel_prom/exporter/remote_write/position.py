@@ -12,13 +12,12 @@ import msgspec
 from msgspec import Struct
 
 from loopotel_prom.archive.folders import sync_folder
+from loopotel_prom.archive.new_file import new_file
 from loopotel_prom.errors import ArchiveError, ConfigError
 from loopotel_prom.exporter.remote_write.url import shown_url
 
 VERSION = 1
 
-_UNFINISHED = ".unfinished"
-_NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
 _LOCK = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -112,7 +111,9 @@ class PositionFile:
             self.position, time_ms=time_ms, sending_ms=sending_ms
         )
         try:
-            self._replace(msgspec.json.format(msgspec.json.encode(position)) + b"\n")
+            with new_file(self.path) as file:
+                file.write(msgspec.json.format(msgspec.json.encode(position)) + b"\n")
+            sync_folder(self.path.parent)
         except OSError as error:
             hint = "make room, or name another file by --position"
             raise ArchiveError(
@@ -121,15 +122,6 @@ class PositionFile:
                 hint=hint,
             ) from error
         self.position = position
-
-    def _replace(self, data: bytes) -> None:
-        unfinished = self.path.with_name(self.path.name + _UNFINISHED)
-        with open(os.open(unfinished, _NEW, 0o600), "wb") as file:  # noqa: PTH123 - a descriptor
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(self.path)
-        sync_folder(self.path.parent)
 
 
 def _held(path: Path) -> int:

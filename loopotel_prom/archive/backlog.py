@@ -3,6 +3,7 @@
 import threading
 from collections import deque
 from collections.abc import Iterable
+from itertools import islice
 
 BACKLOG_BYTES = 16 * 1024**2
 
@@ -40,18 +41,18 @@ class Backlog:
                 gone.append(run)
         return gone
 
-    def first(self) -> tuple[str, bytes] | None:
-        """Give the oldest line, and leave it there."""
-        try:
-            return self.lines[0]
-        except IndexError:
-            return None
-
-    def remove(self, item: tuple[str, bytes]) -> None:
-        """Take out the oldest line, if it is this one still."""
+    def first(self, most: int) -> list[tuple[str, bytes]]:
+        """Give the oldest lines, no more than so many, and leave them there."""
         with self._lock:
-            if self.lines and self.lines[0] is item:
-                self._size_bytes -= len(self.lines.popleft()[1])
+            # At once: a signal handler may add one meanwhile.
+            return list(islice(self.lines, most))
+
+    def remove(self, items: Iterable[tuple[str, bytes]]) -> None:
+        """Take out the oldest lines, those of them that are there still."""
+        with self._lock:
+            for item in items:
+                if self.lines and self.lines[0] is item:
+                    self._size_bytes -= len(self.lines.popleft()[1])
 
     def forget(self, trace_ids: Iterable[str]) -> None:
         """Drop the lines of runs that need them no more."""

@@ -8,7 +8,7 @@ import errno
 import os
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -76,13 +76,27 @@ class Journal:
         self.appended = 0
         self.synced = 0
 
-    def append(self, trace_id: str, line: bytes) -> None:
+    def append(self, records: Collection[tuple[str, bytes]]) -> None:
         """
-        Add a record of a run.
+        Add records, each with its run: all of them, by one write, or none.
 
         Raises:
-            OSError: It could not be written; what was before is as it was.
+            OSError: They could not be written; what was before is as it was.
         """
+        segment = self._write(b"".join([line for _, line in records]))
+        segment.is_synced = False
+        size_bytes = self._unsynced_bytes
+        for trace_id, line in records:
+            segment.runs.add(trace_id)
+            self.appended += 1
+            self._unsynced.append((self.appended, trace_id, line))
+            size_bytes += len(line)
+        while size_bytes > _UNSYNCED_BYTES:
+            size_bytes -= len(self._unsynced.popleft()[2])
+        self._unsynced_bytes = size_bytes
+
+    def _write(self, lines: bytes) -> Segment:
+        """Append to the active segment, or to a new one; give it."""
         segment = self._active
         if (
             segment is None
@@ -91,21 +105,14 @@ class Journal:
         ):
             segment = self._begin_segment()
         try:
-            segment.append(line)
+            segment.append(lines)
         except OSError as error:
             if error.errno != errno.EFBIG or not (segment.runs or segment.marked):
                 raise
             # A limit that is not ours: this segment is full, and the next is not.
             segment = self._begin_segment()
-            segment.append(line)
-        segment.is_synced = False
-        segment.runs.add(trace_id)
-        self.appended += 1
-        self._unsynced.append((self.appended, trace_id, line))
-        size_bytes = self._unsynced_bytes + len(line)
-        while size_bytes > _UNSYNCED_BYTES:
-            size_bytes -= len(self._unsynced.popleft()[2])
-        self._unsynced_bytes = size_bytes
+            segment.append(lines)
+        return segment
 
     def mark(self, trace_ids: Iterable[str]) -> None:
         """
@@ -172,7 +179,7 @@ class Journal:
         self._active = None
         before = self.appended
         for _, trace_id, line in lines:
-            self.append(trace_id, line)
+            self.append(((trace_id, line),))
         self._forget_unsynced(before)
 
     def _is_marked(self, item: tuple[int, str, bytes]) -> bool:
@@ -217,7 +224,7 @@ class Journal:
             head = line[:HEAD_BYTES]
             for spelled, trace_id in runs.items():
                 if spelled in head:
-                    self.append(trace_id, line + b"\n")
+                    self.append(((trace_id, line + b"\n"),))
 
     def _let_go(self, segments: list[Segment]) -> None:
         for segment in segments:

@@ -10,10 +10,10 @@ import errno
 import os
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import chain
 from pathlib import Path
-from time import monotonic_ns, sleep
+from time import monotonic, monotonic_ns, sleep
 
 from loopotel_prom.archive.backlog import Backlog
 from loopotel_prom.archive.folders import sync_folder
@@ -31,6 +31,10 @@ _STALLED_NS = 500_000_000
 _SLOW_IN_A_ROW = 3
 # Behind a thread that hangs in a write, no other thread waits for longer.
 _PATIENCE_SECONDS = 0.25
+# A disk that is slow at each write must not keep a program from its end: few writes,
+# and no more of them after a while.
+_DRAIN_LINES = 1000
+_DRAIN_SECONDS = 5.0
 # With these the segment itself is well.
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 # With these nothing was asked of the disk.
@@ -93,7 +97,7 @@ class Spool:
             self._keep(trace_id, line)
             return False
         try:
-            self._append(trace_id, line)
+            self._append(((trace_id, line),))
         except OSError as error:
             self._keep(trace_id, line)
             self._fail(error)
@@ -106,23 +110,30 @@ class Spool:
         """
         Move the backlog into the journal; True if all of it is there.
 
-        Never raises. Whether that makes all well again is for `is_degraded` to say.
+        Never raises, and gives up after some seconds. Whether that makes all well
+        again is for `is_degraded` to say.
         """
-        while True:
-            with self._lock:
+        until, most = monotonic() + _DRAIN_SECONDS, _DRAIN_LINES
+        while (left := until - monotonic()) > 0 and self._acquire(True, left):
+            try:
                 if self._is_writing:
                     return False
-                item = self._backlog.first()
-                if item is None:
+                items = self._backlog.first(most)
+                if not items:
                     self._is_detached = self._is_slow or self._must_rewrite
                     return not self._is_detached
-                try:
-                    self._append(*item)
-                except OSError as error:
-                    self._fail(error)
-                    return False
-                self._backlog.remove(item)
+                self._append(items)
+                self._backlog.remove(items)
                 self._health.backlog_spans = len(self._backlog)
+            except OSError as error:
+                self._fail(error)
+                if len(items) == 1:
+                    return False
+                # Where there is no room for all, there is for some.
+                most = 1
+            finally:
+                self._release()
+        return False
 
     def commit(self) -> None:
         """Return when all that the journal has taken so far is on disk."""
@@ -191,15 +202,21 @@ class Spool:
             self._journal.reap()
 
     def restore(self) -> bool:
-        """See that the journal is in its place, else write it anew there."""
-        with self._lock:
-            if self._is_writing or self._journal.is_in_place():
-                return True
-            try:
+        """
+        See that the journal is in its place, else write it anew there.
+
+        Never raises, and gives up after some seconds behind a write that hangs.
+        """
+        if not self._acquire(True, _DRAIN_SECONDS):
+            return False
+        try:
+            if not (self._is_writing or self._journal.is_in_place()):
                 self._journal.restore()
-            except OSError as error:
-                self._fail(error)
-                return False
+        except OSError as error:
+            self._fail(error)
+            return False
+        finally:
+            self._release()
         return True
 
     def is_slow(self) -> bool:
@@ -224,11 +241,11 @@ class Spool:
 
     # Called with the lock held, but for _keep.
 
-    def _append(self, trace_id: str, line: bytes) -> None:
+    def _append(self, items: Collection[tuple[str, bytes]]) -> None:
         self._is_writing = True
         begin_ns = monotonic_ns()
         try:
-            self._journal.append(trace_id, line)
+            self._journal.append(items)
         finally:
             self._is_writing = False
         took_ns = monotonic_ns() - begin_ns

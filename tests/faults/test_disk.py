@@ -5,14 +5,17 @@ System calls that fail: the loop goes on, and what the journal has taken is kept
 there on.
 """
 
+import errno
 import os
 import re
 import statistics
+import time
 
 import pytest
 
-from loopotel_prom.archive import layout, segment, spool
+from loopotel_prom.archive import layout, segment, spool, upkeep
 from loopotel_prom.archive.processor import ArchiveProcessor
+from loopotel_prom.health import Health
 from loopotel_prom.pipeline import Pipeline
 from tests.faults.disks import injected, judge_child
 
@@ -293,3 +296,81 @@ def test_a_program_that_ends_while_a_sync_hangs_loses_nothing(outcome_of, tmp_pa
     assert told.end["degraded"]
     assert told.end["unwritten"]
     assert told.count_logged("closed while") == 0
+
+
+# The backlog.
+
+
+class _Disk:
+    """
+    A disk that takes nothing until it is mended; only a test's own flush asks it.
+
+    Attributes:
+        most_bytes: What it takes at a time.
+        delay_seconds: How long it takes for it.
+        written: What it has taken.
+    """
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.most_bytes = 0
+        self.delay_seconds = 0.0
+        self.written: list[bytes] = []
+        monkeypatch.setattr(segment, "_write", self._write)
+        monkeypatch.setattr(upkeep.Upkeep, "wake", lambda _self: None)
+
+    def writes_of_spans(self) -> int:
+        """Count the writes."""
+        return sum(b'"span"' in lines for lines in self.written)
+
+    def _write(self, file: int, lines: bytes) -> int:
+        if len(lines) > self.most_bytes:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        time.sleep(self.delay_seconds)
+        self.written.append(lines)
+        return os.write(file, lines)
+
+
+def _emit_into(archive: ArchiveProcessor, new_run) -> list[tuple[str, int]]:
+    with new_run(pipeline=Pipeline([archive])) as run:
+        for number in range(1, 51):
+            run.emit_iteration(iteration=number, goal_score=0.4)
+    return [(run.trace_id, number) for number in range(1, 51)]
+
+
+def test_a_backlog_is_written_at_once(new_run, outcome_of, tmp_path, monkeypatch):
+    """A disk that is slow at each write is asked for few."""
+    archive, disk = ArchiveProcessor(tmp_path), _Disk(monkeypatch)
+    said = _emit_into(archive, new_run)
+    disk.most_bytes = 10**9
+    assert archive.flush(30)
+    assert disk.writes_of_spans() == 1
+    archive.close()
+    outcome_of(tmp_path, said)
+
+
+def test_of_a_backlog_there_is_written_what_has_room(new_run, tmp_path, monkeypatch):
+    """Line by line, if there is none for all of it."""
+    health = Health()
+    archive, disk = ArchiveProcessor(tmp_path, health=health), _Disk(monkeypatch)
+    _emit_into(archive, new_run)
+    disk.most_bytes = 1000
+    archive.flush(30)
+    assert disk.writes_of_spans() == 52
+    assert health.archive.backlog_spans == 0
+    archive.close()
+
+
+def test_closing_gives_up_on_a_disk_that_stays_slow(
+    new_run, tmp_path, monkeypatch, caplog
+):
+    """What it has not taken by then is lost, and logged: the program has to end."""
+    monkeypatch.setattr(spool, "_DRAIN_LINES", 1)
+    monkeypatch.setattr(spool, "_DRAIN_SECONDS", 0.05)
+    archive, disk = ArchiveProcessor(tmp_path), _Disk(monkeypatch)
+    with new_run(pipeline=Pipeline([archive])) as run:
+        for number in range(1, 51):
+            run.emit_iteration(iteration=number, goal_score=0.4)
+        disk.most_bytes, disk.delay_seconds = 10**9, 0.1
+        archive.close()
+        assert 0 < disk.writes_of_spans() < 10
+        assert "spans are lost with this process" in caplog.messages[-1]

@@ -8,16 +8,22 @@ that is how a second copy is told.
 
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from hashlib import blake2b
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from loopotel_prom.archive.document import DocumentStream, Head, read_head
-from loopotel_prom.archive.files import Advance, read_folder
-from loopotel_prom.archive.layout import COMPRESSED, LONG_BYTES
+from loopotel_prom.archive.files import Advance, RegularFile, read_folder
+from loopotel_prom.archive.layout import (
+    COMPRESSED,
+    LONG_BYTES,
+    SEALED,
+    rotated_files,
+)
 from loopotel_prom.archive.lines import (
     MAX_LINE_BYTES,
     BadLine,
@@ -36,6 +42,7 @@ _MIN_DIGITS = 4
 _ALL_DIGITS = 32
 _DASHES = (20, 16, 12, 8)
 _GROUP_SPANS = 1000
+_PEEK_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,21 +151,35 @@ def matches(*paths: Path, trace_id: str) -> Iterator[Entry]:
             yield entry
 
 
-def newest_entries(folder: Path) -> Iterator[Entry]:
+def newest_entries(folder: Path, *, since_ns: int = 0) -> Iterator[Entry]:
     """
-    Yield the documents that were sealed last, those not compressed yet; copies too.
+    Yield the documents of the files that were written to since then; copies too.
 
-    The newest file first. Damage is passed over.
+    The newest file first. Of a compressed one the first document alone: a long
+    document has a file to itself, and of others those not compressed yet are
+    enough. Damage is passed over.
 
     Raises:
-        ArchiveError: As `read_archive`.
+        OSError: The folder cannot be listed.
     """
-    for item in read_items(folder, newest_first=True):
-        if item.file.endswith(COMPRESSED):
+    yield from _newest(folder / SEALED, since_ns)
+    for path in reversed(rotated_files(folder)):
+        yield from _newest(path, since_ns)
+
+
+def _newest(path: Path, since_ns: int) -> Iterator[Entry]:
+    with suppress(OSError), RegularFile(path) as file:
+        if file.status().st_mtime_ns < since_ns:
             return
-        entry = entry_of(item)
-        if isinstance(entry, Entry):
-            yield entry
+        is_compressed = path.suffix == COMPRESSED
+        # Not to unpack more of it than its head.
+        held_bytes = _PEEK_BYTES if is_compressed else LONG_BYTES
+        lines = cast("Generator[Item]", read_lines(file, held_bytes=held_bytes))
+        # Before the file, if nobody asks on.
+        with closing(lines):
+            for entry in map(entry_of, islice(lines, 1 if is_compressed else None)):
+                if isinstance(entry, Entry):
+                    yield entry
 
 
 def spans_of(folder: Path, trace_id: str) -> Iterator[ChildSpan]:

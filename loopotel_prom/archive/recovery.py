@@ -36,6 +36,8 @@ _KEPT_SPANS = 1000
 _PROGRESS_LINES = 20_000
 # A file that is not finished may still be someone's.
 _LEFTOVER_SECONDS = 3600.0
+# So far the clock may have been set back between a run's start and its sealing.
+_CLOCK_NS = 7 * 86_400 * 10**9
 _UNKNOWN_LOOP = "unknown"
 _ROOT_ID = "0" * 15 + "1"
 _MOST_TOKENS = 2**63 - 1
@@ -341,10 +343,9 @@ def _sealed_already(folder: Path, runs: dict[str, _Found]) -> set[str]:
     there: set[str] = set()
     if not runs:
         return there
-    starts = {
-        found.trace_id: format_time(found.run().start_ns) for found in runs.values()
-    }
-    for entry in newest_entries(folder):
+    begun = {found.trace_id: found.run().start_ns for found in runs.values()}
+    starts = {trace_id: format_time(ns) for trace_id, ns in begun.items()}
+    for entry in newest_entries(folder, since_ns=min(begun.values()) - _CLOCK_NS):
         if starts.get(entry.trace_id) == entry.head.started_at:
             there.add(entry.trace_id)
             if len(there) == len(runs):

@@ -1,7 +1,6 @@
 """The sealed file: one LTF document a line, appended whole under a lock."""
 
 import errno
-import fcntl
 import os
 import time
 from collections.abc import Iterable, Iterator
@@ -10,6 +9,7 @@ from itertools import chain
 from pathlib import Path
 
 from loopotel_prom.archive import failpoint, layout
+from loopotel_prom.archive.compress import write_document
 from loopotel_prom.archive.folders import make_folder, sync_folder
 from loopotel_prom.archive.kept import KeptFile
 from loopotel_prom.archive.locked import LockedFile
@@ -21,7 +21,6 @@ LOCK_SECONDS = 5.0
 LONG_BYTES = layout.LONG_BYTES
 
 _HINT = "check its folder, the space on its disk and its permissions"
-_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class SealedFile:
@@ -37,7 +36,7 @@ class SealedFile:
 
     With a limit it is an archive's: a file beyond one of them is renamed to a name
     of its own after an append (`layout.rotated_name`), and a document of more than
-    16 MiB gets such a file to itself.
+    16 MiB gets such a file to itself, compressed.
 
     Args:
         path: The file; it and its folder are made when first needed.
@@ -228,7 +227,8 @@ class SealedFile:
             return
         try:
             make_folder(self.path.parent)
-            _write_apart(self.path.parent, pieces)
+            rotated = _rotated(self.path.parent)
+            write_document(rotated.with_name(rotated.name + layout.COMPRESSED), pieces)
         except OSError as error:
             raise self._error("append", error) from error
 
@@ -295,29 +295,6 @@ def _head(pieces: Iterator[bytes]) -> tuple[list[bytes], int]:
 
 def _rotated(folder: Path) -> Path:
     return folder / layout.rotated_name()
-
-
-def _write_apart(folder: Path, pieces: Iterable[bytes]) -> None:
-    """Write a file that is complete, on disk, when it gets its name."""
-    path = _rotated(folder)
-    unfinished = path.with_name(path.name + layout.UNFINISHED)
-    file = os.open(unfinished, _NEW, 0o600)
-    try:
-        # Recovery removes what is unfinished and not locked.
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        for piece in pieces:
-            _write_all(file, piece)
-            failpoint.reach("long.half")
-        os.fdatasync(file)
-        failpoint.reach("long.synced")
-        unfinished.rename(path)
-    except BaseException:
-        unfinished.unlink(missing_ok=True)
-        raise
-    finally:
-        os.close(file)
-    failpoint.reach("long.renamed")
-    sync_folder(folder)
 
 
 def _write_all(file: int, data: bytes) -> int:

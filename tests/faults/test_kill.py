@@ -109,6 +109,36 @@ def test_a_kill_at_a_failpoint_loses_and_doubles_nothing(
     report(2, f"SIGKILL at {name}", equal_copies=copies, **figures)
 
 
+@pytest.mark.parametrize("name", [n for n in failpoint.NAMES if n.startswith("long")])
+def test_a_kill_while_a_long_run_is_recovered_loses_and_doubles_nothing(
+    name, children, count, outcome_of, acknowledged_in, report, tmp_path
+):
+    """Its document is written to a file of its own, which is there whole or not."""
+    kills, said, copies = count(1, 50), 0, 0
+    for number in range(kills):
+        folder, file = tmp_path / f"archive-{number}", tmp_path / f"said-{number}"
+        options = {"metadata_bytes": 17 * 1024**2, "iterations": 3, "runs": 3}
+        status = children.run(
+            "write",
+            archive=folder,
+            acknowledgements=file,
+            dies_at="long.half",
+            **options,
+        )
+        assert status == -signal.SIGKILL
+        status = children.run("recover_all", archive=folder, dies_at=name)
+        assert status == -signal.SIGKILL
+        is_there = name == "long.renamed"
+        assert len([*folder.glob("traces-*.zst")]) == is_there
+        outcome = outcome_of(folder, acknowledged_in(file))
+        said += outcome.acknowledged
+        copies += sum(run.copies - 1 for run in outcome.runs.values())
+        assert not copies
+        shutil.rmtree(folder, ignore_errors=True)
+    figures = {"count": kills, "acknowledged": said, "lost": 0, "torn": 0}
+    report(2, f"SIGKILL at {name} of a recovery", equal_copies=copies, **figures)
+
+
 def test_a_kill_beside_small_segments_and_rotation_makes_no_second_version(
     children, count, outcome_of, acknowledged_in, report, tmp_path
 ):

@@ -273,6 +273,23 @@ def test_what_was_sealed_last_comes_first(write, tmp_path):
     assert numbers(newest_entries(tmp_path)) == [2, 1, 1]
 
 
+def test_of_compressed_files_the_newest_entries_are_the_first(write, tmp_path):
+    """A long document, which is written compressed, is the first of its file."""
+    long = document(3, metadata={"padding": "x" * 100_000})
+    for utc, contents in (("02", (long, 4)), ("01", (1, 2)), ("03", (5, 6))):
+        compress(write(f"traces-202601{utc}T000000Z-aa.jsonl", *contents))
+    write("traces-20260104T000000Z-aa.jsonl", 7, 8)
+    assert numbers(newest_entries(tmp_path)) == [7, 8, 5, 3, 1]
+
+
+def test_newest_entries_are_of_files_written_to_since(write, tmp_path):
+    """What was not touched since is not opened."""
+    for number in range(3):
+        path = write(f"traces-2026010{number}T000000Z-aa.jsonl", number)
+        os.utime(path, ns=(number, number))
+    assert numbers(newest_entries(tmp_path, since_ns=1)) == [2, 1]
+
+
 def test_the_spans_of_a_run_come_from_its_document(write, tmp_path):
     """As unfolding gives them, but the run's own."""
     write(SEALED, 1, 2)

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from loopotel_prom.archive import sealed
+from loopotel_prom.archive.lines import zstd
 from loopotel_prom.archive.sealed import SealedFile
 from loopotel_prom.errors import ArchiveError
 from loopotel_prom.exporter import JsonlExporter
@@ -24,15 +25,17 @@ LIMIT = 64 * 1024**2
 
 
 def _lines(path: Path) -> list[bytes]:
-    return path.read_bytes().splitlines()
+    data = path.read_bytes()
+    return (zstd.decompress(data) if path.suffix == ".zst" else data).splitlines()
 
 
 def _rotated(folder: Path) -> list[Path]:
-    return sorted(folder.glob("traces-*.jsonl"))
+    return [*folder.glob("traces-*.jsonl"), *folder.glob("traces-*.jsonl.zst")]
 
 
 def _all_lines(folder: Path) -> list[bytes]:
-    return [line for path in sorted(folder.glob("*.jsonl")) for line in _lines(path)]
+    paths = (folder / "traces.jsonl", *_rotated(folder))
+    return [line for path in paths if path.exists() for line in _lines(path)]
 
 
 @pytest.fixture
@@ -77,6 +80,7 @@ PRELUDE = """
 import os, sys, time
 from pathlib import Path
 from loopotel_prom.archive import sealed
+from loopotel_prom.archive.lines import zstd
 from loopotel_prom.archive.sealed import SealedFile
 path = Path(sys.argv[1])
 file = SealedFile(path)
@@ -606,7 +610,7 @@ def test_pieces_that_fail_leave_nothing(path, monkeypatch, limit):
 
 @pytest.mark.parametrize("in_pieces", (True, False))
 def test_a_long_document_gets_a_file_of_its_own(path, monkeypatch, in_pieces):
-    """It holds up nobody: not even the lock is taken."""
+    """Compressed; it holds up nobody: not even the lock is taken."""
     monkeypatch.setattr(sealed, "LONG_BYTES", 10)
     file = SealedFile(path, rotate_bytes=LIMIT)
     with path.with_name("traces.jsonl.lock").open("wb") as lock:
@@ -616,8 +620,40 @@ def test_a_long_document_gets_a_file_of_its_own(path, monkeypatch, in_pieces):
         else:
             file.append(b"0123456789x")
     (own,) = _rotated(path.parent)
-    assert _lines(own) == [b"0123456789x"]
+    assert (own.suffix, _lines(own)) == (".zst", [b"0123456789x"])
+    assert own.stat().st_mode & 0o777 == 0o600
     assert not path.exists()
+
+
+def _other(file: int) -> None:
+    os.ftruncate(file, 0)
+    os.pwrite(file, zstd.compress(b"another\n"), 0)
+
+
+def _torn(file: int) -> None:
+    os.ftruncate(file, os.fstat(file).st_size - 1)
+
+
+@pytest.mark.parametrize(
+    ("damage", "fault"),
+    ((_other, "read back, differs"), (_torn, "read back, is damaged")),
+)
+def test_a_long_document_is_read_back_before_it_has_its_name(
+    path, monkeypatch, damage, fault
+):
+    """A disk that gives back other bytes is told, and leaves nothing."""
+    monkeypatch.setattr(sealed, "LONG_BYTES", 10)
+    fsync = os.fsync
+
+    def spoil(file: int) -> None:
+        damage(file)
+        fsync(file)
+
+    monkeypatch.setattr(os, "fsync", spoil)
+    with pytest.raises(ArchiveError, match=fault) as caught:
+        SealedFile(path, rotate_bytes=LIMIT).append_pieces((b"0123456789", b"x"))
+    assert caught.value.errno == errno.EIO
+    assert not [*path.parent.iterdir()]
 
 
 def test_a_long_document_of_a_users_file_is_appended(path, monkeypatch):
@@ -646,7 +682,8 @@ APPENDS = (
     "rotate.synced",
     "rotate.renamed",
     "long.half",
-    "long.synced",
+    "long.written",
+    "long.verified",
     "long.renamed",
 )
 

@@ -1,6 +1,8 @@
 """Who owns a journal: this process, and whether another one still lives."""
 
 import os
+import sys
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -56,3 +58,16 @@ def lives(
         pass  # it lives, as another user's; or its number is none
     now = process_start(pid)
     return start is None or now is None or now == start
+
+
+def call_at_childs_end(close: Callable[[], None]) -> None:
+    """
+    Have `close` called at this process's end if multiprocessing has made it.
+
+    It leaves its children by ``os._exit``, after finalizers of its own; what is
+    registered with atexit it forgets.
+    """
+    process = sys.modules.get("multiprocessing.process")
+    util = sys.modules.get("multiprocessing.util")
+    if process and util and process.parent_process() is not None:
+        util.Finalize(None, close, exitpriority=0)

@@ -10,7 +10,7 @@ from typing import Literal
 import msgspec
 
 from loopotel_prom import ltf
-from loopotel_prom.archive import layout
+from loopotel_prom.archive import layout, owner
 from loopotel_prom.archive.compress import compress
 from loopotel_prom.archive.journal import SEGMENT_BYTES
 from loopotel_prom.archive.pending import Pending, Run
@@ -92,6 +92,7 @@ class ArchiveProcessor:
         # Rotated, and not to be compressed by this process.
         self._left_plain: set[Path] = set()
         self._closed = False
+        self._knows_its_end = False
 
     def prepare(self) -> None:
         """
@@ -114,6 +115,9 @@ class ArchiveProcessor:
 
     def on_start(self, span: RunSpan) -> None:
         """Begin a run."""
+        if not self._knows_its_end:
+            self._knows_its_end = True
+            owner.call_at_childs_end(self.close)
         if self._pending and self._pending.latest(span.trace_id):
             # The id is in use again, before the spans of its first run were read.
             with contextlib.suppress(ArchiveError):

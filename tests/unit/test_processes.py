@@ -439,6 +439,47 @@ def test_concurrent_processes_lose_and_double_nothing(tmp_path, archived, method
     assert all(_iterations(d) == [*range(1, 21)] for d in documents)
 
 
+_SLOW_CHILD = """
+import multiprocessing, os, sys, time, warnings
+warnings.filterwarnings("ignore", ".*multi-threaded", DeprecationWarning)
+import loopotel_prom
+from loopotel_prom.archive import segment, spool, upkeep
+
+def work():
+    loopotel_prom.configure(listen=None, archive="traces")
+    # No background thread: the process is at its end before it comes by.
+    upkeep.Upkeep.wake = lambda self: None
+    spool._SLOW_NS = 0
+    def write(file, lines):
+        time.sleep(0.02)
+        return os.write(file, lines)
+    segment._write = write
+    with loopotel_prom.LoopTracer("code-repair") as run:
+        for iteration in range(1, 21):
+            run.emit_iteration(iteration=iteration, goal_score=0.4)
+
+if __name__ == "__main__":
+    child = multiprocessing.get_context(sys.argv[1]).Process(target=work)
+    child.start()
+    child.join()
+    sys.exit(child.exitcode)
+"""
+
+
+@pytest.mark.parametrize("method", ("fork", "spawn", "forkserver"))
+def test_a_child_of_multiprocessing_writes_what_is_in_memory(
+    tmp_path, archived, method
+):
+    """It ends where atexit is not heard, and its disk was slow until then."""
+    file = tmp_path / "slow.py"
+    file.write_text(_SLOW_CHILD)
+    command = [sys.executable, str(file), method]
+    environment = _clean_environment()
+    subprocess.run(command, cwd=tmp_path, env=environment, check=True, timeout=120)
+    (document,) = archived()
+    assert _iterations(document) == [*range(1, 21)]
+
+
 def test_concurrent_forked_writers_share_the_parents_archive(script, archived):
     """Without configuring again, and the parent writes along."""
     script(

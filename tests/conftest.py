@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from loopotel_prom import configuration, pipeline, semconv
+from loopotel_prom.archive import processor, spool
 from loopotel_prom.pipeline import Pipeline
 from loopotel_prom.rfc3339 import parse_time
 from loopotel_prom.testing import ManualClock, RecordingProcessor, SequentialIds
@@ -88,6 +89,21 @@ def _wrong_les(spans: list[dict]) -> Iterator[str]:
         # The effectivenesses were rounded, the mean was not made of rounded ones.
         if abs(found - expected) > 1e-4:
             yield f"{span['span_id']}: cumulative LES is {found:g}, not {expected:g}"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_disk_is_slow() -> Iterator[None]:
+    """
+    Have archives wait for this machine's disk, however slow it is.
+
+    Else, behind a stall, they write in the background what a test looks for at once.
+    Slow disks have tests of their own, in processes that this does not reach.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(spool, "_SLOW_NS", 10**12)
+        patch.setattr(spool, "_PATIENCE_SECONDS", 60.0)
+        patch.setattr(processor, "_PATIENCE_SECONDS", 60.0)
+        yield
 
 
 @pytest.fixture(autouse=True)

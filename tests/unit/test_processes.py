@@ -21,6 +21,10 @@ import os, signal, sys, threading, traceback, warnings
 warnings.filterwarnings("ignore", ".*multi-threaded", DeprecationWarning)
 import loopotel_prom
 from loopotel_prom import LoopTracer, current_tracer, emit_iteration
+# As in `conftest.py`: a disk that is slow is waited for.
+from loopotel_prom.archive import processor, spool
+spool._SLOW_NS = 10**12
+spool._PATIENCE_SECONDS = processor._PATIENCE_SECONDS = 60.0
 
 def one_run(name="child-loop", iterations=1):
     with LoopTracer(name) as run:
@@ -32,7 +36,7 @@ def start(work):
     pid = os.fork()
     if pid:
         return pid
-    signal.alarm(20)
+    signal.alarm(100)
     try:
         work()
         sys.stdout.flush()
@@ -55,7 +59,7 @@ def _finished(
         env=_clean_environment() | environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
         check=False,
     )
 

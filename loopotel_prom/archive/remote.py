@@ -7,6 +7,7 @@ another in its place meanwhile is noticed. Nothing here is cached.
 
 import errno
 import io
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -25,6 +26,8 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(://|::)")
 # What stores call the mark of an object's content; of its time.
 _CONTENT = ("ETag", "etag", "md5Hash")
 _TIME = ("mtime", "created", "LastModified")
+# HTTP's own.
+_ABSENT = (404, 410)
 # A request costs some ten milliseconds wherever the store is.
 _PIECE_BYTES = 4 * 1024**2
 # The rest of most lines.
@@ -221,15 +224,27 @@ def told(url: str, *passing: type[Exception]) -> Iterator[None]:
         yield
     except as_they_are:
         raise
-    except FileNotFoundError as error:
-        raise ArchiveError(
-            "there is nothing", path=url, hint="check the URL", errno=errno.ENOENT
-        ) from error
     except Exception as error:  # each store has errors of its own
-        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        fault = _fault(url, error)
+        if isinstance(fault, FileNotFoundError):
+            raise ArchiveError(
+                "there is nothing", path=url, hint="check the URL", errno=errno.ENOENT
+            ) from error
+        reason = getattr(fault, "strerror", None) or str(fault) or type(fault).__name__
+        if getattr(fault, "errno", None) == errno.ECONNREFUSED:
+            reason = os.strerror(errno.ECONNREFUSED)
         reason = " ".join(reason.split())
         hint = "check the URL, the credentials and the network"
         raise ArchiveError(reason, path=url, hint=hint) from error
+
+
+def _fault(url: str, error: Exception) -> Exception:
+    """Tell what was wrong: of all that fails by HTTP, fsspec says it is not there."""
+    cause = error.__cause__
+    if not (isinstance(error, FileNotFoundError) and url.startswith("http")):
+        return error
+    is_there = getattr(cause, "status", None) not in _ABSENT
+    return cause if is_there and isinstance(cause, Exception) else error
 
 
 def _found(url: str, about: dict[str, Any]) -> Found:

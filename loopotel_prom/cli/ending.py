@@ -1,14 +1,31 @@
-"""How a command that serves comes to its end: told to, and not before it was seen."""
+"""How a command comes to its end: told to, and one that serves when it was seen."""
 
 import contextlib
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from types import FrameType
 
 from loopotel_prom.handle import Configuration
 
+# As the shell tells of those that SIGPIPE ends.
+READER_GONE = 128 + 13
+
 _POLL_SECONDS = 0.2
+
+
+def unwind_when_terminated() -> None:
+    """Let SIGTERM and SIGHUP end a command as Ctrl-C does: it leaves nothing behind."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        # Else it is to be ignored, as nohup says.
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, _exit)
+
+
+def _exit(number: int, _frame: FrameType | None) -> None:
+    sys.exit(128 + number)
 
 
 @contextlib.contextmanager

@@ -1,7 +1,6 @@
 """The command `loopotel-prom export parquet`."""
 
 import json
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -15,12 +14,11 @@ from loopotel_prom.cli.engine import (
     ShardBytes,
     engine_of,
 )
-from loopotel_prom.cli.output import output, refuse_sources
+from loopotel_prom.cli.output import output, output_folder
 from loopotel_prom.cli.places import Places, places_of, reading
 from loopotel_prom.cli.rejects import Rejects, RejectsFile, Strict
 from loopotel_prom.cli.terminal import echo
-from loopotel_prom.engine import Place, place_of, run
-from loopotel_prom.errors import ConfigError
+from loopotel_prom.engine import run
 from loopotel_prom.exporter.parquet import (
     ITERATIONS,
     RUNS,
@@ -60,8 +58,8 @@ def parquet(
     """
     require_pyarrow()
     places = places_of(paths)
-    folder = _folder(target, places)
     with (
+        output_folder(target, sources=places) as folder,
         output(f"{folder}/runs.parquet", sources=places) as runs_file,
         output(f"{folder}/iterations.parquet", sources=places) as iterations_file,
         Rejects.opened(rejects, target=None, sources=places) as refused,
@@ -106,20 +104,3 @@ class _Tables:
             self._iterations.add_packed(rows.packed)
         else:
             self._iterations.add_rows(rows.iterations)
-
-
-def _folder(target: str, places: list[Place]) -> str:
-    """
-    Make the folder, if it is one of this machine.
-
-    Raises:
-        ConfigError: A file is in its place, or it is being read.
-    """
-    place = place_of(target)
-    refuse_sources(place, places)
-    if isinstance(place, Path):
-        try:
-            place.mkdir(parents=True, exist_ok=True)
-        except FileExistsError as error:
-            raise ConfigError(f"--output {target}: a folder is needed") from error
-    return str(place).rstrip("/")

@@ -3,7 +3,7 @@
 import io
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -12,6 +12,58 @@ from loopotel_prom.archive.new_file import NamedFile, new_file
 from loopotel_prom.archive.remote import new_object
 from loopotel_prom.engine import Place, place_of
 from loopotel_prom.errors import ArchiveError, ConfigError
+
+
+@contextmanager
+def output_folder(
+    name: str, *, sources: Iterable[Place], mode: int = 0o777
+) -> Iterator[str]:
+    """
+    Make the folder of `--output`, unless it is there or at a URL; yields its name.
+
+    Args:
+        name: What the user typed.
+        sources: As of `output`.
+        mode: Its permissions, less the process's umask.
+
+    Raises:
+        ConfigError: It is one of the sources, lies within one, or is no folder.
+        OSError: It cannot be made.
+    """
+    place = place_of(name)
+    if isinstance(place, Path) and place.exists() and not place.is_dir():
+        raise ConfigError(f"--output {name}: a folder is needed")
+    refuse_sources(place, sources)
+    if isinstance(place, str):
+        yield place.rstrip("/")
+        return
+    with new_folder(place):
+        place.mkdir(mode, parents=True, exist_ok=True)
+        yield str(place)
+
+
+@contextmanager
+def new_folder(folder: Path, *own: str) -> Iterator[None]:
+    """
+    Leave no folder behind if the block, which makes it and those above it, fails.
+
+    Those that were there stay, and those with something in them.
+
+    Args:
+        folder: Where it is, or will be.
+        own: Names of files that go with it, if there are no others.
+    """
+    new = [each for each in (folder, *folder.parents) if not each.exists()]
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            if new and {each.name for each in folder.iterdir()} <= {*own}:
+                for name in own:
+                    (folder / name).unlink(missing_ok=True)
+            for each in new:
+                each.rmdir()
+        raise
 
 
 @contextmanager
@@ -34,7 +86,9 @@ def output(name: str, *, sources: Iterable[Place]) -> Iterator[BinaryIO]:
         OSError: Writing failed.
     """
     if name == "-":
-        yield _standard_output()
+        standard = _standard_output()
+        yield standard
+        standard.flush()
         return
     place = place_of(name)
     refuse_sources(place, sources)

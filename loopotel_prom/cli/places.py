@@ -25,6 +25,18 @@ Places: TypeAlias = Annotated[
 ]
 
 
+def folder_of(typed: str) -> Path:
+    """
+    Read the name of a folder.
+
+    Raises:
+        typer.BadParameter: It is empty, as of a variable that is not set.
+    """
+    if not typed:
+        raise typer.BadParameter("a folder is needed; . is the current one")
+    return Path(typed)
+
+
 def places_of(typed: list[str] | None) -> list[Place]:
     """Give the places that a user named, or the usual one."""
     return [place_of(name) for name in typed or ()] or [_DEFAULT_FOLDER]

@@ -10,6 +10,8 @@ from typing import Annotated
 
 import typer
 
+from loopotel_prom.cli.output import new_folder
+from loopotel_prom.cli.places import folder_of
 from loopotel_prom.cli.terminal import echo
 from loopotel_prom.provision.addresses import Addresses, read_addresses
 from loopotel_prom.provision.steps import next_steps, notes
@@ -19,7 +21,10 @@ from loopotel_prom.provision.write import Written, write_tree
 
 def provision(
     folder: Annotated[
-        Path, typer.Argument(metavar="DIR", help="Where to write; made if absent.")
+        Path,
+        typer.Argument(
+            metavar="DIR", parser=folder_of, help="Where to write; made if absent."
+        ),
     ],
     *,
     exporter: Annotated[
@@ -102,7 +107,8 @@ def provision(
     )
     parts = parts_of(name.strip() for names in only or () for name in names.split(","))
     files = files_of(addresses, parts)
-    written = write_tree(folder, files, force=force)
+    with new_folder(folder):
+        written = write_tree(folder, files, force=force)
     if as_json:
         typer.echo(json.dumps(_told(folder, addresses, written, parts)))
     else:

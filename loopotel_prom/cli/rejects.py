@@ -10,7 +10,7 @@ import typer
 
 from loopotel_prom.archive.lines import BadLine
 from loopotel_prom.cli.output import output
-from loopotel_prom.cli.terminal import echo
+from loopotel_prom.cli.terminal import echo, masked
 from loopotel_prom.cli.wording import damage
 from loopotel_prom.engine import Place, Rejected, place_of
 from loopotel_prom.errors import ConfigError
@@ -72,11 +72,11 @@ class Rejects:
             echo(f"rejected: {damage(line)}", err=True)
             return
         told = {
-            "file": line.file,
+            "file": masked(line.file),
             "line": line.number,
             "offset": line.offset,
             "trace_id": line.trace_id if isinstance(line, Rejected) else None,
-            "reason": line.fault,
+            "reason": masked(line.fault),
         }
         self._file.write(json.dumps(told).encode() + b"\n")
 

@@ -17,7 +17,7 @@ from loopotel_prom.cli.engine import (
     ShardBytes,
     engine_of,
 )
-from loopotel_prom.cli.output import output, refuse_sources
+from loopotel_prom.cli.output import output, output_folder
 from loopotel_prom.cli.places import Places, places_of, reading
 from loopotel_prom.cli.rejects import Rejects, RejectsFile, Strict
 from loopotel_prom.cli.terminal import echo_safe
@@ -74,8 +74,10 @@ def rescore(
     job = RescoreJob(_targets(goal_target, loop or []))
     places = places_of(paths)
     comparison = Comparison()
+    _refuse_archive(place_of(target))
     with (
-        output(f"{_folder(target, places)}/{layout.SEALED}", sources=places) as archive,
+        output_folder(target, sources=places, mode=0o700) as folder,
+        output(f"{folder}/{layout.SEALED}", sources=places) as archive,
         Rejects.opened(rejects, target=None, sources=places) as refused,
         engine_of(engine, jobs, scheduler, shard_bytes) as opened,
         reading("rescore", places) as advance,
@@ -121,27 +123,21 @@ def _target(option: str, value: float | str) -> float:
     return target
 
 
-def _folder(target: str, places: list[Place]) -> str:
+def _refuse_archive(place: Place) -> None:
     """
-    Make the folder of the new archive.
+    Let a place pass that has no archive yet.
 
     Raises:
-        ConfigError: It has one already, is being read, or a file is in its place.
-        ArchiveError: A URL cannot be reached.
+        ConfigError: It has one.
     """
-    place = place_of(target)
     if isinstance(place, str):
-        if _has_archive_at(place):
-            raise ConfigError(f"--output {target}: there is an archive already")
-        return place.rstrip("/")
-    if place.exists() and not place.is_dir():
-        raise ConfigError(f"--output {target}: a folder is needed")
-    names = (layout.SEALED, layout.JOURNAL)
-    if any((place / name).exists() for name in names) or layout.rotated_files(place):
-        raise ConfigError(f"--output {target}: there is an archive already")
-    refuse_sources(place, places)
-    place.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return str(place)
+        has_one = _has_archive_at(place)
+    else:
+        names = (layout.SEALED, layout.JOURNAL)
+        has_one = any((place / name).exists() for name in names)
+        has_one = has_one or bool(layout.rotated_files(place))
+    if has_one:
+        raise ConfigError(f"--output {place}: there is an archive already")
 
 
 def _has_archive_at(url: str) -> bool:

@@ -21,6 +21,8 @@ from loopotel_prom.archive.layout import CHECKPOINT
 from loopotel_prom.board import BoardProcessor
 from loopotel_prom.cli.ending import told_to_stop
 from loopotel_prom.cli.log import LogFormat, LogLevel, start_log
+from loopotel_prom.cli.output import new_folder
+from loopotel_prom.cli.places import folder_of
 from loopotel_prom.errors import ConfigError
 from loopotel_prom.health import Health
 from loopotel_prom.metrics import MetricsProcessor
@@ -51,7 +53,12 @@ _SECONDS_TO_NOTICE = 0.2
 def serve(
     *,
     archive: Annotated[
-        Path, typer.Option(help="Folder of the archive to follow; made if absent.")
+        Path,
+        typer.Option(
+            metavar="DIR",
+            parser=folder_of,
+            help="Folder of the archive to follow; made if absent.",
+        ),
     ],
     listen: Annotated[
         list[str] | None,
@@ -143,10 +150,25 @@ def serve(
 @contextlib.contextmanager
 def _serving(settings: Settings, checkpoint: Path | None) -> Iterator[None]:
     """Follow and serve, until it is left."""
+    folder = Path(settings.archive or "")
+    with ExitStack() as stack:
+        # For the beginning alone: what has served has a checkpoint worth keeping.
+        with (
+            new_folder(folder, CHECKPOINT, f"{CHECKPOINT}.lock"),
+            ExitStack() as begun,
+        ):
+            _begin(settings, folder, checkpoint, begun)
+            stack.enter_context(begun.pop_all())
+        yield
+
+
+def _begin(
+    settings: Settings, folder: Path, checkpoint: Path | None, stack: ExitStack
+) -> None:
+    """Begin to; `stack` is told how it is ended."""
     # Not on Windows; and it takes the archive's part of the import.
     from loopotel_prom.sidecar import CheckpointFile, Sidecar  # noqa: PLC0415
 
-    folder = Path(settings.archive or "")
     health = Health()
     processor = MetricsProcessor(
         health=health,
@@ -156,29 +178,27 @@ def _serving(settings: Settings, checkpoint: Path | None) -> Iterator[None]:
         max_series=settings.max_series,
     )
     board = BoardProcessor()
-    with ExitStack() as stack:
-        file = CheckpointFile(checkpoint or folder / CHECKPOINT)
-        sidecar = Sidecar(
-            folder,
-            processor,
-            health=health,
-            file=file,
-            board=board,
-            most_open=_descriptors() // 2,
-        )
-        stack.callback(sidecar.close)
-        # Before anyone can ask: no counter is to be less than it was.
-        sidecar.catch_up()
-        endpoint = _endpoint(settings, sidecar, board, health)
-        stack.callback(endpoint.close)
-        sidecar.start()
-        _log.info(
-            "loopotel-prom %s follows %s, listening on %s",
-            __version__,
-            folder,
-            endpoint.url,
-        )
-        yield
+    file = CheckpointFile(checkpoint or folder / CHECKPOINT)
+    sidecar = Sidecar(
+        folder,
+        processor,
+        health=health,
+        file=file,
+        board=board,
+        most_open=_descriptors() // 2,
+    )
+    stack.callback(sidecar.close)
+    # Before anyone can ask: no counter is to be less than it was.
+    sidecar.catch_up()
+    endpoint = _endpoint(settings, sidecar, board, health)
+    stack.callback(endpoint.close)
+    sidecar.start()
+    _log.info(
+        "loopotel-prom %s follows %s, listening on %s",
+        __version__,
+        folder,
+        endpoint.url,
+    )
 
 
 def _endpoint(

@@ -1,6 +1,7 @@
 """The terminal, or what stands in its place: text from outside, and bars."""
 
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ import typer
 
 # Work on less than this is over before a bar could be read.
 _MANY_BYTES = 64 * 1024**2
+_CREDENTIALS = re.compile(r"://[^/?#\s]*@")
 
 
 def escaped(text: str) -> str:
@@ -24,9 +26,14 @@ def shortened(text: str, characters: int) -> str:
     return text if len(text) <= characters else f"{text[: characters - 1]}…"
 
 
+def masked(text: str) -> str:
+    """Leave out who may read a URL: others read what a command says."""
+    return _CREDENTIALS.sub("://***@", text)
+
+
 def echo(text: str, *, err: bool = False) -> None:
     """Print a line of text from outside: as it is where that is safe."""
-    echo_safe(escaped(text), err=err)
+    echo_safe(escaped(masked(text)), err=err)
 
 
 def echo_safe(text: str, *, err: bool = False) -> None:

@@ -11,7 +11,7 @@ import typer
 
 from loopotel_prom.archive import remote
 from loopotel_prom.archive.lines import MAX_DOCUMENT_BYTES
-from loopotel_prom.cli.terminal import echo, is_terminal, progress
+from loopotel_prom.cli.terminal import echo, is_terminal, masked, progress
 from loopotel_prom.engine import open_object, place_of, total_bytes
 from loopotel_prom.errors import ArchiveError
 from loopotel_prom.validate import Verdict, validate_documents
@@ -61,11 +61,18 @@ def validate(
                 continue
             if as_json:
                 # ASCII, so that no text in it can break the terminal or pipe.
-                typer.echo(json.dumps(asdict(verdict)))
+                typer.echo(json.dumps(_told(verdict)))
             else:
                 _tell(verdict)
     if not good:
         raise typer.Exit(1)
+
+
+def _told(verdict: Verdict) -> dict[str, object]:
+    return {
+        name: masked(value) if isinstance(value, str) else value
+        for name, value in asdict(verdict).items()
+    }
 
 
 def _verdicts(path: str, max_bytes: int, *, bar: bool) -> Iterator[Verdict]:

@@ -13,13 +13,20 @@ from loopotel_prom.engine.plan import Place, Plan
 from loopotel_prom.engine.reading import read_shard
 from loopotel_prom.engine.source import GONE, GoneError
 from loopotel_prom.engine.stretch import Stretch
-from loopotel_prom.errors import ArchiveError
+from loopotel_prom.errors import ArchiveError, ConfigError
 
 _ALL = 2**62
 
 
 def place_of(typed: str) -> Place:
-    """Make a path of what a user typed, unless it is a URL of elsewhere."""
+    """
+    Make a path of what a user typed, unless it is a URL of elsewhere.
+
+    Raises:
+        ConfigError: It is empty.
+    """
+    if not typed:
+        raise ConfigError("a name is empty; give a file, a folder or a URL")
     if typed.startswith("file://"):
         return Path(typed.removeprefix("file://"))
     return typed if remote.is_url(typed) else Path(typed)

@@ -37,7 +37,8 @@ def write_tree(folder: Path, files: Sequence[File], *, force: bool) -> Written:
         force: Also replace files that say something else.
 
     Raises:
-        ConfigError: There are such files, and they are not to be replaced.
+        ConfigError: There are such files, and they are not to be replaced; or there
+            is what is no file.
         OSError: A file cannot be read or written.
     """
     now = {file.path: _content(folder / file.path) for file in files}
@@ -60,6 +61,8 @@ def write_tree(folder: Path, files: Sequence[File], *, force: bool) -> Written:
 
 
 def _content(path: Path) -> bytes | None:
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise ConfigError(f"{path}: it is no file; remove it, or name another folder")
     try:
         return path.read_bytes()
     except FileNotFoundError:

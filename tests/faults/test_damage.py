@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from loopotel_prom.archive import layout
 from loopotel_prom.archive.record import Record, decode
-from loopotel_prom.cli import app
+from loopotel_prom.cli.commands import app
 
 
 @dataclass(frozen=True)

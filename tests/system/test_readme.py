@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import typer.main
 
-from loopotel_prom.cli import app
+from loopotel_prom.cli.commands import app
 from loopotel_prom.metrics.catalogue import CATALOGUE
 
 _ROOT = Path(__file__).parents[2]

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 
 from loopotel_prom.archive.processor import ArchiveProcessor
 from loopotel_prom.board import BoardProcessor, Overview, RunSummary
-from loopotel_prom.cli import app
+from loopotel_prom.cli.commands import app
 from loopotel_prom.cli.top_source import overview_of_metrics, source_of
 from loopotel_prom.cli.top_state import TopState
 from loopotel_prom.cli.top_view import bar, keys, lines

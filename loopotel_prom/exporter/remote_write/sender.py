@@ -1,5 +1,6 @@
 """A sender: hands batches over, and repeats what may be repeated."""
 
+import math
 import random
 import time
 from collections.abc import Callable
@@ -50,8 +51,10 @@ class Sender:
         sleep: Callable[[float], object] = time.sleep,
         chance: Callable[[], float] = random.random,
     ) -> None:
-        if not patience_seconds >= 0:
-            raise ConfigError(f"--patience {patience_seconds}: 0 or more is possible")
+        if not 0 <= patience_seconds < math.inf:
+            raise ConfigError(
+                f"--patience {patience_seconds}: a number, 0 or more, is possible"
+            )
         self._receiver = receiver
         self._encoder = encoder
         self._patience = patience_seconds

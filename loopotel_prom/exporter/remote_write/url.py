@@ -42,6 +42,7 @@ def check_url(url: str) -> None:
 
 
 def shown_url(url: str) -> str:
-    """Leave out what may be a secret: a query."""
+    """Leave out what may be a secret: a query, and a user with a password."""
     parts = urlsplit(url)
-    return urlunsplit((parts.scheme, parts.netloc, parts.path, "", ""))
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit((parts.scheme, host, parts.path, "", ""))

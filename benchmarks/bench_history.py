@@ -61,7 +61,7 @@ def _read(folder: Path) -> Timeline:
 def points(folder: Path) -> int:
     """Make the history, and count its points."""
     with _read(folder) as timeline:
-        return sum(len(instant.points) for instant in history(timeline))
+        return sum(instant.size for instant in history(timeline))
 
 
 def files(folder: Path) -> int:

@@ -76,8 +76,8 @@ def openmetrics(
     Write the history of the metrics for `promtool tsdb create-blocks-from`.
 
     OpenMetrics files, each for two hours at most: what Prometheus would have stored,
-    had it been there. Files appear when they are complete. What is no trace is named,
-    counted, and ends nothing.
+    had it been there. Files appear when they are complete, and stay if all do. What is
+    no trace is named, counted, and ends nothing.
     """
     newest_ms = time.time_ns() // _MS - _HEAD_MS
     options = HistoryOptions(
@@ -135,7 +135,8 @@ def _make(folder: Path, places: list[Place]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.glob(f"*{SUFFIX}")):
         raise ConfigError(
-            f"--output {folder}: it has {SUFFIX} files already; name another"
+            f"--output {folder}: it has {SUFFIX} files already; name another, or remove"
+            " them"
         )
 
 

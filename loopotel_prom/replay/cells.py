@@ -1,5 +1,6 @@
 """Cells: what was said of a series last, and what a new value adds to that."""
 
+from collections.abc import Sequence
 from itertools import accumulate
 from typing import TypeAlias
 
@@ -7,9 +8,31 @@ from loopotel_prom.metrics.catalogue import IDENTITY_LABELS, Metric
 from loopotel_prom.metrics.exposition import upper_bounds
 from loopotel_prom.metrics.histogram import Histogram
 from loopotel_prom.replay.options import HistoryOptions
-from loopotel_prom.replay.points import STALE, Series
+from loopotel_prom.replay.points import STALE, Instant, Series
 
-Points: TypeAlias = list[tuple[Series, float]]
+Histogrammed: TypeAlias = tuple[tuple[Series, ...], Sequence[float]]
+
+
+class Said:
+    """What is said of an instant, as `Instant` has it."""
+
+    __slots__ = ("histograms", "scalars")
+
+    def __init__(self) -> None:
+        self.scalars: list[tuple[Series, float]] = []
+        self.histograms: list[Histogrammed] = []
+
+    def __bool__(self) -> bool:
+        return bool(self.scalars or self.histograms)
+
+    def extend(self, more: "Said") -> None:
+        """Say more of it."""
+        self.scalars += more.scalars
+        self.histograms += more.histograms
+
+    def at(self, time_ms: int) -> Instant:
+        """Give the instant."""
+        return Instant(time_ms, self.scalars, self.histograms)
 
 
 class Scalar:
@@ -18,7 +41,8 @@ class Scalar:
 
     Attributes:
         series: The series.
-        value: What was said last; None while it is not there.
+        value: What was said last; None while it is not there. Who says another that is
+            there as well sets it.
     """
 
     __slots__ = ("_former", "series", "value")
@@ -28,22 +52,19 @@ class Scalar:
         self.value: float | None = None
         self._former: float | None = 0 if is_counter else None
 
-    def change(self, value: float | None, points: Points, before: Points) -> None:
-        """Say another value; of a counter that appears, also where it begins."""
-        if value is None:
-            points.append((self.series, STALE))
-        else:
-            if self._former is not None:
-                if self.value is None and value != self._former:
-                    before.append((self.series, self._former))
-                self._former = value
-            points.append((self.series, value))
+    def begin(self, value: float, said: Said, before: Said) -> None:
+        """Say that it is there, with a value; of a counter also where it begins."""
+        if self._former is not None and value != self._former:
+            before.scalars.append((self.series, self._former))
+        said.scalars.append((self.series, value))
         self.value = value
 
-    def end(self, points: Points) -> None:
+    def end(self, said: Said) -> None:
         """Say that it is not there any more."""
         if self.value is not None:
-            points.append((self.series, STALE))
+            said.scalars.append((self.series, STALE))
+            if self._former is not None:
+                self._former = self.value
             self.value = None
 
 
@@ -65,23 +86,23 @@ class Distribution:
         self.histogram = histogram
         self.counts: list[int] | None = None
         self._former = [0] * len(histogram.counts)
-        self.said: Points = [(each, 0) for each in series]
+        self.said: Histogrammed = series, [0] * len(series)
 
-    def change(self, points: Points, before: Points) -> None:
+    def change(self, said: Said, before: Said) -> None:
         """Say what it is now; if it appears, also where it begins."""
         counts = self.histogram.counts
         if self.counts is None and counts != self._former:
-            before += self.said
-        cumulative = tuple(accumulate(counts))
-        values = (*cumulative, cumulative[-1], self.histogram.sum)
-        self.said = list(zip(self.series, values, strict=True))
+            before.histograms.append(self.said)
+        values: list[float] = [*accumulate(counts)]
+        values += (values[-1], self.histogram.sum)
+        self.said = self.series, values
         self.counts = self._former = counts.copy()
-        points += self.said
+        said.histograms.append(self.said)
 
-    def end(self, points: Points) -> None:
+    def end(self, said: Said) -> None:
         """Say that it is not there any more."""
         if self.counts is not None:
-            points += [(each, STALE) for each in self.series]
+            said.histograms.append((self.series, [STALE] * len(self.series)))
             self.counts = None
 
 

@@ -6,8 +6,8 @@ from math import inf
 
 from loopotel_prom.health import Health
 from loopotel_prom.metrics import MetricsProcessor
-from loopotel_prom.metrics.state import LoopState
-from loopotel_prom.replay.cells import Naming, Points
+from loopotel_prom.metrics.state import LoopState, RunState
+from loopotel_prom.replay.cells import Naming, Said
 from loopotel_prom.replay.grid import Grid
 from loopotel_prom.replay.moments import START, Moment
 from loopotel_prom.replay.options import HistoryOptions
@@ -49,7 +49,8 @@ class _History:
         self._now_ms = 0
         self._samplers: dict[LoopState, LoopSampler] = {}
         # The latest may get more points yet, of series that begin behind it.
-        self._latest: Instant | None = None
+        self._latest: Said | None = None
+        self._latest_ms = 0
         self._processor = MetricsProcessor(
             health=Health(),
             max_concurrent_runs=options.max_concurrent_runs,
@@ -68,32 +69,32 @@ class _History:
             yield from self._sampled(time_ms)
         yield from self._quiet(inf)
         if self._latest is not None:
-            yield self._latest
+            yield self._latest.at(self._latest_ms)
 
     def _feed(self, time_ms: int, group: Iterable[Moment]) -> None:
         """Take in what happened at an instant."""
         self._now_ms = time_ms
         processor = self._processor
-        touched: dict[LoopState, None] = {}
+        # Whose values are others now; and whether it has started or ended.
+        touched: dict[RunState, bool] = {}
         for moment in group:
             span = moment.span
-            run = None
-            if isinstance(span, RunSpan):
-                # Before its end; after that, it is nobody's.
-                run = processor.run(span.trace_id)
+            trace_id, turned = span.trace_id, isinstance(span, RunSpan)
+            # Before its end; after that, it is nobody's.
+            if turned and (run := processor.run(trace_id)) is not None:
+                touched[run] = True
             if moment.rank == START and isinstance(span, RunSpan):
                 processor.on_start(span)
             else:
                 processor.on_end(span)
-            run = run or processor.run(span.trace_id)
-            if run is not None:
-                touched[run.loop] = None
-        for loop in touched:
-            sampler = self._samplers.get(loop)
+            if (run := processor.run(trace_id)) is not None:
+                touched[run] = turned or touched.get(run, False)
+        for run, turned in touched.items():
+            sampler = self._samplers.get(run.loop)
             if sampler is None:
-                sampler = LoopSampler(loop, self._grid, self._naming)
-                self._samplers[loop] = sampler
-            sampler.touch(time_ms)
+                sampler = LoopSampler(run.loop, self._grid, self._naming)
+                self._samplers[run.loop] = sampler
+            sampler.touch(run, time_ms, turned=turned)
 
     def _quiet(self, until_ms: float) -> Iterator[Instant]:
         """Go on to an instant at which something happens, or to the end of all."""
@@ -105,21 +106,20 @@ class _History:
 
     def _sampled(self, time_ms: int) -> Iterator[Instant]:
         """Sample all that is due; yield what can get no more points."""
-        points: Points = []
-        before: Points = []
+        said, before = Said(), Said()
         for sampler in self._samplers.values():
             if sampler.due_ms <= time_ms:
-                sampler.sample(time_ms, points, before)
+                sampler.sample(time_ms, said, before)
         if before:
-            yield from self._said(time_ms - self._grid.step_ms, before)
-        if points:
-            yield from self._said(time_ms, points)
+            yield from self._say(time_ms - self._grid.step_ms, before)
+        if said:
+            yield from self._say(time_ms, said)
 
-    def _said(self, time_ms: int, points: Points) -> Iterator[Instant]:
+    def _say(self, time_ms: int, said: Said) -> Iterator[Instant]:
         latest = self._latest
-        if latest is not None and latest.time_ms == time_ms:
-            latest.points.extend(points)
+        if latest is not None and self._latest_ms == time_ms:
+            latest.extend(said)
             return
         if latest is not None:
-            yield latest
-        self._latest = Instant(time_ms, points)
+            yield latest.at(self._latest_ms)
+        self._latest, self._latest_ms = said, time_ms

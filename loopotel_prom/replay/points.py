@@ -1,6 +1,7 @@
 """Points: the values of series at an instant, as a receiver stores them."""
 
 import struct
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 _STALE_BITS = struct.pack("<Q", 0x7FF0_0000_0000_0002)
@@ -24,15 +25,31 @@ class Series(NamedTuple):
 
 class Instant(NamedTuple):
     """
-    What is to be stored of one instant.
+    What is to be stored of one instant: each series at most once.
 
     Attributes:
         time_ms: Unix milliseconds.
-        points: Each series at most once, with its value, or `STALE`.
+        scalars: Series of gauges and counters, with their values, or `STALE`.
+        histograms: All series of a histogram, likewise, not to be changed. The tuple
+            is the same object wherever it comes in a history, as a series is.
     """
 
     time_ms: int
-    points: list[tuple[Series, float]]
+    scalars: list[tuple[Series, float]]
+    histograms: Sequence[tuple[tuple[Series, ...], Sequence[float]]] = ()
+
+    @property
+    def points(self) -> list[tuple[Series, float]]:
+        """All series one by one, with their values."""
+        points = self.scalars.copy()
+        for series, values in self.histograms:
+            points += zip(series, values, strict=True)
+        return points
+
+    @property
+    def size(self) -> int:
+        """How many points there are."""
+        return len(self.scalars) + sum(len(series) for series, _ in self.histograms)
 
 
 # Prometheus' own mark that a series has ended, one NaN of many. To be carried as it

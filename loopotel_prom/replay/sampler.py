@@ -1,10 +1,10 @@
 """The sampler of one loop: which points an instant adds to its history."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from itertools import chain
 from math import inf
-from typing import TypeAlias
 
+from loopotel_prom.metrics import catalogue
 from loopotel_prom.metrics.catalogue import Metric
 from loopotel_prom.metrics.families import (
     CHILDREN_OF_LOOP,
@@ -15,10 +15,27 @@ from loopotel_prom.metrics.families import (
 )
 from loopotel_prom.metrics.histogram import Histogram
 from loopotel_prom.metrics.state import LoopState, RunState
-from loopotel_prom.replay.cells import Distribution, Naming, Points, Scalar
+from loopotel_prom.replay.cells import Distribution, Naming, Said, Scalar
 from loopotel_prom.replay.grid import Grid
 
-ReadRun: TypeAlias = Callable[[RunState], float | None]
+# What changes only as a run starts or ends; the rest of a loop, with any iteration.
+_OF_TURNS = (
+    catalogue.RUNS_ACTIVE,
+    catalogue.LAST_RUN_GOAL_SCORE,
+    catalogue.LAST_RUN_LES,
+    catalogue.LAST_RUN_END_TIMESTAMP,
+    catalogue.LAST_RUN_SUCCESS_TIMESTAMP,
+    catalogue.RUNS_STARTED_TOTAL,
+    catalogue.RUNS_FAILED_TOTAL,
+    catalogue.RUNS_FINISHED_TOTAL,
+    catalogue.RUN_TERMINATIONS_TOTAL,
+)
+_READS = [read for _, read in OF_LOOP]
+_OFTEN = [i for i, (metric, _) in enumerate(OF_LOOP) if metric not in _OF_TURNS]
+_OFTEN_READS = [_READS[index] for index in _OFTEN]
+_RUN_READS = [read for _, read in OF_RUN]
+_CHILDREN = [(index, *each) for index, each in enumerate(CHILDREN_OF_LOOP)]
+_OFTEN_CHILDREN = [each for each in _CHILDREN if each[1] not in _OF_TURNS]
 
 
 class LoopSampler:
@@ -38,10 +55,14 @@ class LoopSampler:
         self._loop = loop
         self._grid = grid
         self._naming = naming
-        self._of_loop = [
-            (self._scalar(metric, loop.labels), read) for metric, read in OF_LOOP
-        ]
-        self._of_slots: list[list[tuple[Scalar, ReadRun]]] = []
+        self._of_loop = [self._scalar(metric, loop.labels) for metric, _ in OF_LOOP]
+        self._often = [self._of_loop[index] for index in _OFTEN], _OFTEN_READS
+        self._of_slots: list[list[Scalar]] = []
+        # Who was in each of them when it was read last, and whose values are others
+        # since: the rest need not be read.
+        self._seen: list[RunState | None] = []
+        self._touched: list[RunState] = []
+        self._has_turned = False
         self._distributions = [
             self._distribution(metric, loop.labels, histogram(loop))
             for metric, histogram in HISTOGRAMS_OF_LOOP
@@ -56,15 +77,17 @@ class LoopSampler:
         self._ended_ms: float = -inf
         self.due_ms: float = inf
 
-    def touch(self, time_ms: int) -> None:
-        """Note that something happens in the loop at this instant."""
+    def touch(self, run: RunState, time_ms: int, *, turned: bool) -> None:
+        """Note that a run of the loop has news of this instant; or starts or ends."""
         self._event_ms = self.due_ms = time_ms
+        self._touched.append(run)
+        self._has_turned |= turned
 
-    def sample(self, time_ms: int, points: Points, before: Points) -> None:
+    def sample(self, time_ms: int, said: Said, before: Said) -> None:
         """Add the points of an instant, and those of the one a step before."""
         self._loop.expire((time_ms - self._grid.linger_ms) / 1e3)
         if time_ms >= self._last_ms():
-            self._end(time_ms, points)
+            self._end(time_ms, said)
             return
         whole = not self._is_shown or time_ms >= self._whole_ms
         if whole:
@@ -72,18 +95,17 @@ class LoopSampler:
             self._is_shown = True
         if self._ended_ms >= time_ms - self._grid.step_ms:
             # It ended a step ago: one point of an instant is all that a series has.
-            before = []
+            before = Said()
         self._grow()
-        self._read(points, before, whole=whole)
+        self._read(said, before, whole=whole)
         self._plan()
 
-    def _end(self, time_ms: int, points: Points) -> None:
-        cells = [*self._of_loop, *chain.from_iterable(self._of_slots)]
-        children = chain.from_iterable(each.values() for each in self._children)
-        for scalar in chain((scalar for scalar, _ in cells), children):
-            scalar.end(points)
+    def _end(self, time_ms: int, said: Said) -> None:
+        children = (each.values() for each in self._children)
+        for scalar in chain(self._of_loop, *self._of_slots, *children):
+            scalar.end(said)
         for distribution in self._distributions:
-            distribution.end(points)
+            distribution.end(said)
         self._met = [[] for _ in CHILDREN_OF_LOOP]
         self._is_shown = False
         self._ended_ms = time_ms
@@ -108,7 +130,7 @@ class LoopSampler:
         # Of the free slots the lowest is taken first.
         while len(known) < len(slots) and slots[len(known)] is not None:
             labels = (*loop.labels, str(len(known)))
-            known.append([(self._scalar(m, labels), read) for m, read in OF_RUN])
+            known.append([self._scalar(metric, labels) for metric, _ in OF_RUN])
         if self._callers == len(loop.workers) + len(loop.evaluators):
             return
         self._callers = len(loop.workers) + len(loop.evaluators)
@@ -120,33 +142,43 @@ class LoopSampler:
             if histogram not in met
         ]
 
-    def _read(self, points: Points, before: Points, *, whole: bool) -> None:
-        for scalar, value in self._values(whole=whole):
-            if value != scalar.value:
-                scalar.change(value, points, before)
-            elif whole and value is not None:
-                points.append((scalar.series, value))
+    def _read(self, said: Said, before: Said, *, whole: bool) -> None:
+        everything = whole or self._has_turned
+        self._has_turned = False
+        scalars, reads = (self._of_loop, _READS) if everything else self._often
+        values = [read(self._loop) for read in reads]
+        _say(scalars, values, said, before, whole=whole)
+        self._read_slots(said, before, whole=whole)
+        self._read_children(said, before, everything=everything, whole=whole)
         for distribution in self._distributions:
             if distribution.histogram.counts != distribution.counts:
-                distribution.change(points, before)
+                distribution.change(said, before)
             elif whole:
-                points += distribution.said
+                said.histograms.append(distribution.said)
 
-    def _values(self, *, whole: bool) -> list[tuple[Scalar, float | None]]:
-        """Read what may have changed, or all; None for what is not there."""
-        loop = self._loop
-        values = [(scalar, read(loop)) for scalar, read in self._of_loop]
-        for run, cells in zip(loop.slots, self._of_slots, strict=False):
+    def _read_slots(self, said: Said, before: Said, *, whole: bool) -> None:
+        """Read those with another run, or with one that was touched; or all."""
+        seen, touched = self._seen, self._touched
+        self._seen, self._touched = self._loop.slots[: len(self._of_slots)], []
+        seen += [None] * (len(self._seen) - len(seen))
+        for run, former, scalars in zip(self._seen, seen, self._of_slots, strict=True):
             if run is None:
-                values += [(scalar, None) for scalar, _ in cells]
-            else:
-                values += [(scalar, read(run)) for scalar, read in cells]
-        for index, (metric, children) in enumerate(CHILDREN_OF_LOOP):
-            found = list(children(loop))
+                for scalar in scalars if former is not None else ():
+                    scalar.end(said)
+            elif whole or run is not former or run in touched:
+                values = [read(run) for read in _RUN_READS]
+                _say(scalars, values, said, before, whole=whole)
+
+    def _read_children(
+        self, said: Said, before: Said, *, everything: bool, whole: bool
+    ) -> None:
+        for index, metric, children in _CHILDREN if everything else _OFTEN_CHILDREN:
+            found = list(children(self._loop))
             if whole or found != self._met[index]:
                 self._met[index] = found
-                values += [(self._child(index, metric, n), v) for n, v in found]
-        return values
+                scalars = [self._child(index, metric, name) for name, _ in found]
+                values = [value for _, value in found]
+                _say(scalars, values, said, before, whole=whole)
 
     def _child(self, index: int, metric: Metric, name: str) -> Scalar:
         scalar = self._children[index].get(name)
@@ -163,3 +195,25 @@ class LoopSampler:
         self, metric: Metric, labels: tuple[str, ...], histogram: Histogram
     ) -> Distribution:
         return Distribution(self._naming.of_histogram(metric, labels), histogram)
+
+
+def _say(
+    scalars: list[Scalar],
+    values: Sequence[float | None],
+    said: Said,
+    before: Said,
+    *,
+    whole: bool,
+) -> None:
+    """Say the values that are others than those said last, or all that are there."""
+    for scalar, value in zip(scalars, values, strict=True):
+        if value != scalar.value:
+            if value is None:
+                scalar.end(said)
+            elif scalar.value is None:
+                scalar.begin(value, said, before)
+            else:
+                scalar.value = value
+                said.scalars.append((scalar.series, value))
+        elif whole and value is not None:
+            said.scalars.append((scalar.series, value))

@@ -154,18 +154,22 @@ def test_a_file_takes_so_many_samples(tmp_path):
     assert (files.files, files.samples) == (3, 10)
 
 
-def test_a_file_that_cannot_be_finished_is_not_there(tmp_path, monkeypatch):
-    """Those before it are."""
+def test_of_an_export_that_cannot_be_finished_no_file_is_left(tmp_path, monkeypatch):
+    """Those that were complete would be taken for all of it; others' files stay."""
+    (tmp_path / "other").touch()
     files = OpenMetricsFiles(tmp_path, most_samples=1)
-    files.write([Instant(_SLICE, [(_SCORE, 1)])])
-    monkeypatch.setattr("os.fsync", _no_room)
-    with pytest.raises(OSError, match="no room"):
-        files.write([Instant(_SLICE + 1, [(_SCORE, 2)])])
-    assert _names(tmp_path) == ["loops-20260302T080000Z-0001.om"]
+    synced: list[int] = []
 
+    def fsync(_descriptor: int) -> None:
+        synced.append(len(_names(tmp_path)))
+        if len(synced) > 4:
+            raise OSError(28, "no room")
 
-def _no_room(_descriptor: int) -> None:
-    raise OSError(28, "no room")
+    monkeypatch.setattr("os.fsync", fsync)
+    with pytest.raises(OSError, match=r"-0003\.om: no room; .*do it again"):
+        files.write([Instant(_SLICE + n, [(_SCORE, n)]) for n in range(5)])
+    assert max(synced) > 2
+    assert _names(tmp_path) == ["other"]
 
 
 # The commands.

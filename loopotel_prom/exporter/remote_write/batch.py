@@ -44,7 +44,7 @@ def batches(
     kept: list[Instant] = []
     count = 0
     for instant in instants:
-        more = len(instant.points)
+        more = instant.size
         if not more:
             continue
         full = count + more > samples if cut_ms is None else instant.time_ms > cut_ms

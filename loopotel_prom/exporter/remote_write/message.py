@@ -56,11 +56,11 @@ class Encoder:
         # By id, as to hash a series takes longer than all the rest; `instants` keeps
         # each alive, so no id comes twice. Equal ones find each other all the same.
         add_to: dict[int, Callable[[bytes], None]] = {}
-        for time_ms, points in instants:
-            after = b"\x10" + _varint(time_ms & _INT64)
+        for instant in instants:
+            after = b"\x10" + _varint(instant.time_ms & _INT64)
             before = b"\x12" + _varint(9 + len(after)) + b"\x09"
             pack = _packer(len(after))
-            for series, value in points:
+            for series, value in instant.points:
                 add = add_to.get(id(series))
                 if add is None:
                     add = samples_of.setdefault(series, []).append

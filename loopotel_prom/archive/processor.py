@@ -130,7 +130,8 @@ class ArchiveProcessor:
         Keep a span; seal the run if that is what ends.
 
         Raises:
-            ArchiveError: The document could not be written; it will be, later.
+            ArchiveError: The document could not be written; it will be, later. That
+                someone else is at the file is no such failure.
         """
         run = self._runs.get(span.trace_id)
         if run is None:
@@ -234,9 +235,10 @@ class ArchiveProcessor:
                 self._postpone(run)
             else:
                 self._seal(run, _PATIENCE_SECONDS)
-        except ArchiveError:
+        except ArchiveError as error:
             self._postpone(run)
-            raise
+            if error.errno != errno.ETIMEDOUT:
+                raise
         finally:
             if self._closed:
                 self.close()

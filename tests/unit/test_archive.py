@@ -3,14 +3,17 @@
 import os
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from loopotel_prom import ltf
+from loopotel_prom.archive import processor, upkeep
 from loopotel_prom.archive.processor import ArchiveProcessor
 from loopotel_prom.archive.record import decode
+from loopotel_prom.archive.sealed import SealedFile
 from loopotel_prom.health import Health
 from loopotel_prom.pipeline import Pipeline
 from loopotel_prom.span import RunSpan
@@ -51,6 +54,26 @@ def test_a_run_that_cannot_be_written_is_kept_until_it_can(new_run, tmp_path):
     found = [ltf.decode(line) for line in _lines(tmp_path / "traces.jsonl")]
     assert found == [first.build_trace(), second.build_trace()]
     assert archive.unwritten() == 0
+
+
+def test_a_run_that_ends_while_another_writes_is_no_failure(
+    new_run, tmp_path, monkeypatch
+):
+    """It waits a moment, and is sealed later."""
+    monkeypatch.setattr(processor, "_PATIENCE_SECONDS", 0.01)
+    monkeypatch.setattr(upkeep.Upkeep, "wake", lambda _self: None)
+    archive, file = ArchiveProcessor(tmp_path), SealedFile(tmp_path / "traces.jsonl")
+    sink = Pipeline([archive])
+    with ThreadPoolExecutor(1) as other:
+        other.submit(file._file.acquire, 60).result()
+        with new_run(pipeline=sink) as run:
+            pass
+        assert archive.unwritten() == 1
+        other.submit(file._file.release).result()
+    assert sink.flush()
+    assert sink.health.processor_failures() == {}
+    (line,) = _lines(tmp_path / "traces.jsonl")
+    assert ltf.decode(line) == run.build_trace()
 
 
 def _journal(folder: Path) -> list[Path]:

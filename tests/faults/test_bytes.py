@@ -150,14 +150,15 @@ def _forged(chance: random.Random) -> bytes:
 def _read(folder: Path) -> Counter:
     """Read all that there is in each way there is; tell what came of it."""
     found: Counter = Counter()
-    begin = time.monotonic()
+    begin = time.process_time()
     for look in (_documents, _verdicts, _open_runs, _recovered):
         try:
             found.update(look(folder))
         except LoopotelError:
             found["refused"] += 1
     found.update(_documents(folder))
-    assert time.monotonic() - begin < _LONGEST_SECONDS
+    # Of this process alone: others may keep the machine from it.
+    assert time.process_time() - begin < _LONGEST_SECONDS
     return found
 
 

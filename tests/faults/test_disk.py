@@ -249,15 +249,16 @@ def test_a_disk_that_hangs_is_taken_out_of_the_way(count, outcome_of, report, tm
             runs=2,
             iterations=150,
             flushes=False,
-            settle_seconds=10,
+            settle_seconds=60,
         )
         acknowledged += outcome_of(folder, told.said).acknowledged
         took = [seconds for seconds in told.took if seconds < 0.9]
         slowest = max(slowest, statistics.quantiles(took, n=100)[98])
         assert len(told.took) - len(took) <= 1
         assert not told.end["degraded"]
-        assert told.count_logged("a write took 10") == 1
-        assert told.count_logged(_HEALED) == 1
+        assert told.count_logged("a write took") >= 1
+        # More than one if this machine's own disk stalls as well.
+        assert told.count_logged(_DEGRADED) == told.count_logged(_HEALED) >= 1
     assert slowest < 0.05
     report(
         17,
@@ -286,7 +287,8 @@ def test_a_program_that_ends_while_a_sync_hangs_loses_nothing(outcome_of, tmp_pa
     told = judge_child(
         folder,
         said,
-        before=injected("write:delay_enter=600000:when=9"),
+        # So long that it is the disk that is slow, however busy the machine is.
+        before=injected("write:delay_enter=3000000:when=9"),
         runs=20,
         flushes=False,
         sync_seconds=60.0,

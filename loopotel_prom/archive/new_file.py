@@ -5,7 +5,7 @@ import fcntl
 import io
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -51,19 +51,24 @@ def new_file(path: Path, *, mode: int = 0o600) -> Iterator[BinaryIO]:
     ):
         _claim(left)
         unfinished.unlink()
-    with (
-        NamedFile(path, "wb", opener=lambda *_: os.open(unfinished, _NEW, mode)) as raw,
-        io.BufferedWriter(raw) as file,
-    ):
-        _claim(raw)
-        # What is here happens while it is locked: it might be another's afterwards.
+    # Open, and so locked, until its name is decided: it might be another's afterwards.
+    with ExitStack() as opened:
+        is_ours = False
         try:
+            raw = opened.enter_context(
+                NamedFile(path, "wb", opener=lambda *_: os.open(unfinished, _NEW, mode))
+            )
+            file = opened.enter_context(io.BufferedWriter(raw))
+            _claim(raw)
+            is_ours = True
             yield cast("BinaryIO", file)
             file.flush()
             raw.sync()
             unfinished.replace(path)
-        except BaseException:
-            unfinished.unlink(missing_ok=True)
+        except BaseException as error:
+            # Also if a signal came in between; what cannot be opened is another's.
+            if is_ours or not isinstance(error, OSError):
+                unfinished.unlink(missing_ok=True)
             raise
 
 

@@ -1,6 +1,7 @@
 """The command `loopotel-prom export loopnet`, run as its users run it."""
 
 import json
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from loopotel_prom.archive.lines import zstd
+from loopotel_prom.archive.lines import BadLine, zstd
+from loopotel_prom.cli.rejects import Rejects
 
 FULL = json.loads(
     (Path(__file__).parents[2] / "specs/examples/full.good.json").read_bytes()
@@ -201,6 +203,39 @@ def test_a_message_has_no_password_of_a_url(archive: Path, export: Run) -> None:
     done = export(url, "--output", "r", *GOAL)
     assert (done.returncode, "swordfish" in done.stderr) == (2, False)
     assert "nosuch://***@127.0.0.1/traces" in done.stderr
+
+
+def test_rejects_have_no_password_of_a_url(tmp_path: Path) -> None:
+    """Nor what the reason quotes."""
+    url = "s3://bob:swordfish@host/traces"
+    with (tmp_path / "bad").open("wb") as file:
+        Rejects(file).add(BadLine(url, 1, 0, f"{url} is gone"))
+    told = json.loads((tmp_path / "bad").read_text())
+    assert told["file"] == "s3://***@host/traces"
+    assert told["reason"] == "s3://***@host/traces is gone"
+
+
+def test_a_connection_that_is_refused_is_called_so(export: Run) -> None:
+    """And not that there is nothing."""
+    for extra in ("fsspec", "aiohttp"):
+        pytest.importorskip(extra)
+    # Bound, and not listening: nobody else has the port, and nobody answers.
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}/traces.jsonl"
+        done = export(url, "--output", "r", *GOAL)
+    assert f"{url}: Connection refused; " in done.stderr
+
+
+@pytest.mark.parametrize("name", ("r", "bad"))
+def test_a_file_that_finds_no_room_is_named(
+    archive: Path, export: Run, name: str
+) -> None:
+    """The system says only that there is none."""
+    names = {"r": "r", "bad": "bad"} | {name: "/dev/full"}
+    done = export("--output", names["r"], "--rejects", names["bad"], *GOAL)
+    assert done.returncode == 1
+    assert done.stderr.endswith("loopotel-prom: /dev/full: No space left on device\n")
 
 
 def test_a_device_stays_one(archive: Path, export: Run) -> None:

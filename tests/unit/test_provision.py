@@ -390,6 +390,20 @@ def test_what_cannot_be_written_is_one_line(provision, tmp_path):
     assert done.stderr.count("\n") == 1
 
 
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path):
+    """It is no file of anybody's, and so not replaced either."""
+    os.mkfifo(tmp_path / "a")
+    with pytest.raises(ConfigError, match="it is no file"):
+        write_tree(tmp_path, [File("x", "a", b"1")], force=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_a_folder_without_a_name_is_none(provision, tmp_path):
+    """Only a dot is the current one: a variable may not have been set."""
+    assert provision("").returncode == 2
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_dashboards_are_told_to_the_wheel():
     """Each one that there is, is among those that Kustomize makes maps of."""
     folder = shipped("dashboards")

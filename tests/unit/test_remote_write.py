@@ -287,10 +287,13 @@ def test_patience_has_an_end():
     assert receiver.waits == [60]
 
 
-def test_patience_is_a_time():
+@pytest.mark.parametrize("seconds", (math.nan, math.inf, -1.0))
+def test_patience_is_a_time(seconds):
     """What is none is an error, before anything is sent."""
-    with pytest.raises(ConfigError, match=r"^--patience nan: 0 or more is possible"):
-        Scripted(OK).sender(patience_seconds=math.nan)
+    with pytest.raises(
+        ConfigError, match=f"^--patience {seconds}: a number, 0 or more"
+    ):
+        Scripted(OK).sender(patience_seconds=seconds)
 
 
 def test_who_waits_is_told_why():

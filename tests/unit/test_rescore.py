@@ -264,3 +264,9 @@ def test_what_cannot_be_meant_is_bad_usage(
     assert message in done.stderr
     assert (archive / "traces.jsonl").read_bytes() == before
     assert not (archive / "new").exists()
+
+
+def test_a_failure_leaves_no_folder(tmp_path: Path, rescore: Run) -> None:
+    """Nor those above it that were made."""
+    assert rescore("none", "--goal-target", "1", "--output", "a/b").returncode == 1
+    assert not (tmp_path / "a").exists()

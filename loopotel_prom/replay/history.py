@@ -64,7 +64,8 @@ class _History:
         grid = self._grid
         groups = groupby(moments, key=lambda moment: grid.instant_ms(moment.time_ns))
         for time_ms, group in groups:
-            yield from self._quiet(time_ms)
+            if self._next_due() < time_ms:
+                yield from self._quiet(time_ms)
             self._feed(time_ms, group)
             yield from self._sampled(time_ms)
         yield from self._quiet(inf)
@@ -102,7 +103,7 @@ class _History:
             yield from self._sampled(int(due))
 
     def _next_due(self) -> float:
-        return min((each.due_ms for each in self._samplers.values()), default=inf)
+        return min([each.due_ms for each in self._samplers.values()], default=inf)
 
     def _sampled(self, time_ms: int) -> Iterator[Instant]:
         """Sample all that is due; yield what can get no more points."""
@@ -110,16 +111,15 @@ class _History:
         for sampler in self._samplers.values():
             if sampler.due_ms <= time_ms:
                 sampler.sample(time_ms, said, before)
-        if before:
-            yield from self._say(time_ms - self._grid.step_ms, before)
-        if said:
-            yield from self._say(time_ms, said)
+        for at_ms, each in ((time_ms - self._grid.step_ms, before), (time_ms, said)):
+            if each and (latest := self._say(at_ms, each)) is not None:
+                yield latest
 
-    def _say(self, time_ms: int, said: Said) -> Iterator[Instant]:
-        latest = self._latest
-        if latest is not None and self._latest_ms == time_ms:
+    def _say(self, time_ms: int, said: Said) -> Instant | None:
+        """Say it; give what was latest until now, if that was another instant."""
+        latest, latest_ms = self._latest, self._latest_ms
+        if latest is not None and latest_ms == time_ms:
             latest.extend(said)
-            return
-        if latest is not None:
-            yield latest.at(self._latest_ms)
+            return None
         self._latest, self._latest_ms = said, time_ms
+        return None if latest is None else latest.at(latest_ms)

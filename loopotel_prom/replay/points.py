@@ -49,7 +49,7 @@ class Instant(NamedTuple):
     @property
     def size(self) -> int:
         """How many points there are."""
-        return len(self.scalars) + sum(len(series) for series, _ in self.histograms)
+        return len(self.scalars) + sum([len(series) for series, _ in self.histograms])
 
 
 # Prometheus' own mark that a series has ended, one NaN of many. To be carried as it

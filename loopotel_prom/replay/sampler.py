@@ -62,14 +62,17 @@ class LoopSampler:
         # since: the rest need not be read.
         self._seen: list[RunState | None] = []
         self._touched: list[RunState] = []
+        # Whether a run has started or ended; when the first slot is free again.
         self._has_turned = False
+        self._rested_ms: float = inf
         self._distributions = [
             self._distribution(metric, loop.labels, histogram(loop))
             for metric, histogram in HISTOGRAMS_OF_LOOP
         ]
-        # Of outcomes, workers and the like: metric by metric, those met so far.
-        self._children: list[dict[str, Scalar]] = [{} for _ in CHILDREN_OF_LOOP]
-        self._met: list[list[tuple[str, float]]] = [[] for _ in CHILDREN_OF_LOOP]
+        # Of outcomes, workers and the like: metric by metric, those met so far, in the
+        # order in which the loop has them, and what was said of them last.
+        self._children: list[list[Scalar]] = [[] for _ in CHILDREN_OF_LOOP]
+        self._told: list[list[float]] = [[] for _ in CHILDREN_OF_LOOP]
         self._callers = 0
         self._is_shown = False
         self._event_ms = 0
@@ -85,7 +88,9 @@ class LoopSampler:
 
     def sample(self, time_ms: int, said: Said, before: Said) -> None:
         """Add the points of an instant, and those of the one a step before."""
-        self._loop.expire((time_ms - self._grid.linger_ms) / 1e3)
+        if time_ms >= self._rested_ms:
+            self._loop.expire((time_ms - self._grid.linger_ms) / 1e3)
+            self._has_turned = True
         if time_ms >= self._last_ms():
             self._end(time_ms, said)
             return
@@ -101,12 +106,10 @@ class LoopSampler:
         self._plan()
 
     def _end(self, time_ms: int, said: Said) -> None:
-        children = (each.values() for each in self._children)
-        for scalar in chain(self._of_loop, *self._of_slots, *children):
+        for scalar in chain(self._of_loop, *self._of_slots, *self._children):
             scalar.end(said)
         for distribution in self._distributions:
             distribution.end(said)
-        self._met = [[] for _ in CHILDREN_OF_LOOP]
         self._is_shown = False
         self._ended_ms = time_ms
         self.due_ms = inf
@@ -118,11 +121,12 @@ class LoopSampler:
         return self._event_ms + patience_ms
 
     def _plan(self) -> None:
-        due = min(self._last_ms(), self._whole_ms)
-        for run in self._loop.slots:
-            if run is not None and run.freed_at is not None:
-                due = min(due, round(run.freed_at * 1e3) + self._grid.linger_ms)
-        self.due_ms = due
+        if self._has_turned:
+            self._has_turned = False
+            freed = [run.freed_at for run in self._loop.slots if run is not None]
+            ends = [round(each * 1e3) for each in freed if each is not None]
+            self._rested_ms = min(ends, default=inf) + self._grid.linger_ms
+        self.due_ms = min(self._last_ms(), self._whole_ms, self._rested_ms)
 
     def _grow(self) -> None:
         """Take in slots and callers that are met for the first time."""
@@ -144,7 +148,6 @@ class LoopSampler:
 
     def _read(self, said: Said, before: Said, *, whole: bool) -> None:
         everything = whole or self._has_turned
-        self._has_turned = False
         scalars, reads = (self._of_loop, _READS) if everything else self._often
         values = [read(self._loop) for read in reads]
         _say(scalars, values, said, before, whole=whole)
@@ -174,18 +177,14 @@ class LoopSampler:
     ) -> None:
         for index, metric, children in _CHILDREN if everything else _OFTEN_CHILDREN:
             found = list(children(self._loop))
-            if whole or found != self._met[index]:
-                self._met[index] = found
-                scalars = [self._child(index, metric, name) for name, _ in found]
-                values = [value for _, value in found]
+            values = [value for _, value in found]
+            if whole or values != self._told[index]:
+                self._told[index] = values
+                scalars = self._children[index]
+                for name, _ in found[len(scalars) :]:
+                    labels = (*self._loop.labels, name)
+                    scalars.append(self._scalar(metric, labels))
                 _say(scalars, values, said, before, whole=whole)
-
-    def _child(self, index: int, metric: Metric, name: str) -> Scalar:
-        scalar = self._children[index].get(name)
-        if scalar is None:
-            scalar = self._scalar(metric, (*self._loop.labels, name))
-            self._children[index][name] = scalar
-        return scalar
 
     def _scalar(self, metric: Metric, labels: tuple[str, ...]) -> Scalar:
         series = self._naming.of_scalar(metric, labels)

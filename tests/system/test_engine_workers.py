@@ -115,7 +115,7 @@ def test_an_interrupt_ends_all_at_once(export: Callable[..., Export]) -> None:
     workers = running.workers()
     for pid in (*workers, running.child.pid):  # as a terminal does
         os.kill(pid, signal.SIGINT)
-    assert running.child.wait(30) != 0
+    assert running.child.wait(100) != 0
     _wait_for_end(*workers)
     assert running.child.output().strip() in ("", "Aborted!", "Aborted.")
     assert list(running.folder.iterdir()) == []
@@ -204,7 +204,7 @@ def test_an_interrupt_leaves_a_cluster_in_peace(
     running = export("--engine", "dask", *options)
     running.wait_until_writing()
     os.kill(running.child.pid, signal.SIGINT)
-    assert running.child.wait(30) != 0
+    assert running.child.wait(100) != 0
     assert running.child.output().strip() in ("", "Aborted!", "Aborted.")
     assert list(running.folder.iterdir()) == []
     assert all(worker.process.poll() is None for worker in dask.workers)

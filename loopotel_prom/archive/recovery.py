@@ -8,39 +8,33 @@ The order of things, and why it may be interrupted anywhere, is told in
 import contextlib
 import os
 import time
-from bisect import bisect
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-
-import msgspec
 
 from loopotel_prom import ltf
 from loopotel_prom.archive import claim, layout
 from loopotel_prom.archive.failpoint import reach
 from loopotel_prom.archive.folders import sync_folder
+from loopotel_prom.archive.found_run import FoundRun
+from loopotel_prom.archive.headless import Headless
 from loopotel_prom.archive.reader import newest_entries
-from loopotel_prom.archive.record import SPAN_ID, Record, decode, decode_again
+from loopotel_prom.archive.record import Record, decode, decode_again
 from loopotel_prom.archive.salvage import Quarantine, is_torn, whole_records
 from loopotel_prom.archive.sealed import SealedFile
 from loopotel_prom.archive.segment import lines_of
 from loopotel_prom.archive.sequence import Sequence
 from loopotel_prom.errors import ArchiveError, DocumentError
 from loopotel_prom.rfc3339 import format_time
-from loopotel_prom.span import ChildSpan, IterationSpan, RunSpan, Span
+from loopotel_prom.span import ChildSpan, RunSpan
 
 Progress = Callable[[int, int], None]
 
-# Of a longer run the spans are read a second time.
-_KEPT_SPANS = 1000
 _PROGRESS_LINES = 20_000
 # A file that is not finished may still be someone's.
 _LEFTOVER_SECONDS = 3600.0
 # So far the clock may have been set back between a run's start and its sealing.
 _CLOCK_NS = 7 * 86_400 * 10**9
-_UNKNOWN_LOOP = "unknown"
-_ROOT_ID = "0" * 15 + "1"
-_MOST_TOKENS = 2**63 - 1
 
 
 @dataclass(slots=True, kw_only=True)
@@ -126,95 +120,6 @@ def has_dead_journals(folder: Path) -> bool:
     return bool(layout.segments(folder) or layout.leftovers(folder))
 
 
-@dataclass(slots=True)
-class _Found:
-    """A run in a dead journal."""
-
-    trace_id: str
-    start: RunSpan | None = None
-    end: RunSpan | None = None
-    first: ChildSpan | None = None
-    # None once there are too many.
-    spans: list[ChildSpan] | None = field(default_factory=list)
-    start_ns: int = _MOST_TOKENS
-    end_ns: int = 0
-    tokens: int = 0
-    records: int = 0
-    # Each record once, in order, none missing.
-    is_plain: bool = True
-    sequence: Sequence = field(default_factory=Sequence)
-    # Those of the spans, which are kept in this order.
-    seqs: list[int] = field(default_factory=list)
-
-    def add(self, seq: int, span: Span) -> None:
-        if seq != self.sequence.next:
-            self.is_plain = False
-        if not self.sequence.take(seq):
-            return  # written again after a sync that failed
-        self.records += 1
-        if span.start_ns < self.start_ns:  # noqa: PLR1730 - min() costs thrice that
-            self.start_ns = span.start_ns
-        if not isinstance(span, RunSpan):
-            self._add_child(seq, span)
-        elif span.end_ns is None:
-            self.start = span
-        else:
-            self.end = span
-
-    def _add_child(self, seq: int, span: ChildSpan) -> None:
-        if self.first is None:
-            self.first = span
-        if span.end_ns > self.end_ns:  # noqa: PLR1730 - and max() too
-            self.end_ns = span.end_ns
-        if isinstance(span, IterationSpan) and span.tokens_delta:
-            self.tokens += span.tokens_delta
-        if self.spans is not None:
-            place = bisect(self.seqs, seq)
-            self.seqs.insert(place, seq)
-            self.spans.insert(place, span)
-            if len(self.spans) > _KEPT_SPANS:
-                self.spans = None
-                self.seqs.clear()
-
-    def missing(self) -> int:
-        return self.sequence.next - self.records
-
-    def run(self) -> RunSpan:
-        """Make the run's span, ended."""
-        run = self.end or self._abandoned()
-        if self.missing():
-            metadata = {**run.metadata, "missing_spans": self.missing()}
-            run = msgspec.structs.replace(run, metadata=metadata)
-        return run
-
-    def _abandoned(self) -> RunSpan:
-        start = self.start or self._nameless()
-        return msgspec.structs.replace(
-            start,
-            start_ns=min(self.start_ns, start.start_ns),
-            end_ns=max(self.end_ns, start.start_ns),
-            outcome="unknown",
-            termination_reason="abandoned",
-            tokens_total=min(self.tokens, _MOST_TOKENS),
-            metadata={**start.metadata, "recovered": True},
-        )
-
-    def _nameless(self) -> RunSpan:
-        """Stand in for a start that is lost."""
-        first = self.first
-        target = first.goal_target if isinstance(first, IterationSpan) else 0.0
-        parent = first.parent_span_id if isinstance(first, IterationSpan) else None
-        # A parent may be called anything; the run itself may not.
-        root = parent if parent and SPAN_ID(parent) else _ROOT_ID
-        return RunSpan(
-            trace_id=self.trace_id,
-            span_id=root,
-            start_ns=self.start_ns,
-            loop_name=_UNKNOWN_LOOP,
-            goal_target=target,
-        )
-
-
 class _DeadJournal:
     """The segments of a process that is gone, locked."""
 
@@ -223,6 +128,8 @@ class _DeadJournal:
         self._files = files
         # Lines, by file and number, that are no records.
         self._bad: set[tuple[int, int]] = set()
+        # The document of the first run that turned out to be long.
+        self._headless: Headless | None = None
         self._sealed = SealedFile(
             folder / layout.SEALED,
             rotate_bytes=layout.ROTATE_BYTES,
@@ -233,12 +140,45 @@ class _DeadJournal:
         self, result: Recovery, progress: Progress | None, read: int, total: int
     ) -> None:
         """Seal all runs, then remove the segments."""
-        runs: dict[str, _Found] = {}
+        runs: dict[str, FoundRun] = {}
+        reading = self._read(runs, result, progress, read, total)
+        with contextlib.ExitStack() as stack:
+            for found, _ in reading:
+                if found.first_spans is not None and not self._headless:
+                    self._headless = Headless(self._folder, found)
+                    stack.callback(self._headless.drop)
+                    # Reads on, most often to the end.
+                    self._headless.write(_spans_of(found, reading))
+                found.first_spans = None
+            self._seal_all(runs, result)
+        # The first last: it has the starts by which runs are known to be sealed.
+        for path, _ in reversed(self._files):
+            path.unlink(missing_ok=True)
+            reach("recover.removed")
+        with contextlib.suppress(FileNotFoundError):
+            sync_folder(self._folder / layout.JOURNAL)
+        result.journals += 1
+
+    def _read(
+        self,
+        runs: dict[str, FoundRun],
+        result: Recovery,
+        progress: Progress | None,
+        read: int,
+        total: int,
+    ) -> Iterator[tuple[FoundRun, ChildSpan]]:
+        """Read all records; yield the spans of long runs, as far as these are plain."""
         marked: set[str] = set()
         for number, (record, offset) in enumerate(self._records(result)):
-            _sort_in(record, runs, marked)
+            found = _sort_in(record, runs, marked)
+            if found is not None and found.spans is None and found.is_plain:
+                span = record.span
+                if span is not None and not isinstance(span, RunSpan):
+                    yield found, span
             if progress is not None and number % _PROGRESS_LINES == 0:
                 progress(min(read + offset, total), total)
+
+    def _seal_all(self, runs: dict[str, FoundRun], result: Recovery) -> None:
         reach("recover.read")
         for found in self._unsealed(runs, result):
             self._seal(found, result)
@@ -247,13 +187,6 @@ class _DeadJournal:
             self._sealed.sync()
             sync_folder(self._folder)
         reach("recover.synced")
-        # The first last: it has the starts by which runs are known to be sealed.
-        for path, _ in reversed(self._files):
-            path.unlink(missing_ok=True)
-            reach("recover.removed")
-        with contextlib.suppress(FileNotFoundError):
-            sync_folder(self._folder / layout.JOURNAL)
-        result.journals += 1
 
     def _records(self, result: Recovery) -> Iterator[tuple[Record, int]]:
         for path, file in self._files:
@@ -275,7 +208,9 @@ class _DeadJournal:
             result.quarantined_lines += quarantine.lines
             result.quarantined_bytes += quarantine.size_bytes
 
-    def _unsealed(self, runs: dict[str, _Found], result: Recovery) -> Iterator[_Found]:
+    def _unsealed(
+        self, runs: dict[str, FoundRun], result: Recovery
+    ) -> Iterator[FoundRun]:
         """Pass over the runs that were sealed and died before their mark."""
         there = _sealed_already(self._folder, runs)
         for found in runs.values():
@@ -284,16 +219,18 @@ class _DeadJournal:
             else:
                 yield found
 
-    def _seal(self, found: _Found, result: Recovery) -> None:
+    def _seal(self, found: FoundRun, result: Recovery) -> None:
         run = found.run()
-        spans = found.spans
-        pieces = ltf.stream(run, self._spans(found) if spans is None else spans)
-        self._sealed.append_pieces(pieces)
+        headless = self._headless
+        if headless is None or headless.found is not found or not headless.seal(run):
+            spans = found.spans
+            pieces = ltf.stream(run, self._spans(found) if spans is None else spans)
+            self._sealed.append_pieces(pieces)
         result.runs.append(found.trace_id)
         result.abandoned += found.end is None
         result.missing_spans += found.missing()
 
-    def _spans(self, found: _Found) -> Iterator[ChildSpan]:
+    def _spans(self, found: FoundRun) -> Iterator[ChildSpan]:
         """Read the spans of a long run once more."""
         sequence = None if found.is_plain else Sequence()
         trace_id = found.trace_id
@@ -311,7 +248,7 @@ class _DeadJournal:
         for _, file in self._files:
             lines = lines_of(file, os.fstat(file).st_size)
             if not self._bad:
-                yield from (decode_again(line) for line in lines if wanted in line)
+                yield from map(decode_again, (x for x in lines if wanted in x))
                 continue
             for number, line in enumerate(lines):
                 if wanted not in line:
@@ -322,23 +259,42 @@ class _DeadJournal:
                     yield decode_again(line)
 
 
-def _sort_in(record: Record, runs: dict[str, _Found], marked: set[str]) -> None:
+def _spans_of(
+    found: FoundRun, reading: Iterator[tuple[FoundRun, ChildSpan]]
+) -> Iterator[ChildSpan]:
+    """Yield a run's spans so far, then those that are read."""
+    first, found.first_spans = found.first_spans, None
+    yield from first or ()
+    for other, span in reading:
+        if other is found:
+            yield span
+        else:
+            other.first_spans = None
+
+
+def _sort_in(
+    record: Record, runs: dict[str, FoundRun], marked: set[str]
+) -> FoundRun | None:
+    """Add a record to its run; None if it does not count."""
     if record.sealed is not None:
         runs.pop(record.sealed, None)
         marked.add(record.sealed)
-    elif record.span is not None and record.seq is not None:
-        trace_id = record.span.trace_id
-        if record.seq == 0:
-            marked.discard(trace_id)  # the id is used again
-        if trace_id in marked:
-            return  # each segment has a mark of its own; this one's was lost
-        found = runs.get(trace_id)
-        if found is None:
-            found = runs[trace_id] = _Found(trace_id)
-        found.add(record.seq, record.span)
+        return None
+    if record.span is None or record.seq is None:
+        return None
+    trace_id = record.span.trace_id
+    if record.seq == 0:
+        marked.discard(trace_id)  # the id is used again
+    if trace_id in marked:
+        return None  # each segment has a mark of its own; this one's was lost
+    found = runs.get(trace_id)
+    if found is None:
+        found = runs[trace_id] = FoundRun(trace_id)
+    found.add(record.seq, record.span)
+    return found
 
 
-def _sealed_already(folder: Path, runs: dict[str, _Found]) -> set[str]:
+def _sealed_already(folder: Path, runs: dict[str, FoundRun]) -> set[str]:
     """Find the runs that the newest sealed files hold already."""
     there: set[str] = set()
     if not runs:

@@ -9,10 +9,10 @@ from itertools import chain
 from pathlib import Path
 
 from loopotel_prom.archive import failpoint, layout
-from loopotel_prom.archive.compress import write_document
 from loopotel_prom.archive.folders import make_folder, sync_folder
 from loopotel_prom.archive.kept import KeptFile
 from loopotel_prom.archive.locked import LockedFile
+from loopotel_prom.archive.long_document import write_document
 from loopotel_prom.errors import ArchiveError
 
 # An append takes microseconds; who holds the lock this long has stopped.
@@ -221,14 +221,12 @@ class SealedFile:
     def _append_long(
         self, pieces: Iterable[bytes], *, sync: bool, lock_seconds: float
     ) -> None:
-        pieces = chain(pieces, (b"\n",))
         if not self._rotates:
+            pieces = chain(pieces, (b"\n",))
             self._append(pieces, sync=sync, lock_seconds=lock_seconds)
             return
         try:
-            make_folder(self.path.parent)
-            rotated = _rotated(self.path.parent)
-            write_document(rotated.with_name(rotated.name + layout.COMPRESSED), pieces)
+            write_document(self.path.parent, pieces)
         except OSError as error:
             raise self._error("append", error) from error
 
@@ -248,7 +246,7 @@ class SealedFile:
             self._rename()
 
     def _rename(self) -> None:
-        self.path.rename(_rotated(self.path.parent))
+        self.path.rename(self.path.with_name(layout.rotated_name()))
         failpoint.reach("rotate.renamed")
         sync_folder(self.path.parent)
 
@@ -291,10 +289,6 @@ def _head(pieces: Iterator[bytes]) -> tuple[list[bytes], int]:
         if size > LONG_BYTES:
             break
     return head, size
-
-
-def _rotated(folder: Path) -> Path:
-    return folder / layout.rotated_name()
 
 
 def _write_all(file: int, data: bytes) -> int:

@@ -36,27 +36,47 @@ def stream(run: RunSpan, children: Iterable[ChildSpan]) -> Iterator[bytes]:
         DocumentError: The run has no end yet: its time stands before the
             children, who alone could tell it. Nothing has been read then.
     """
+    before, behind = around(run)
+    return _pieces(before, run, children, behind)
+
+
+def around(run: RunSpan) -> tuple[bytes, bytes]:
+    """
+    Spell what stands in a document before the spans of the children, and behind.
+
+    Raises:
+        DocumentError: The run has no end yet.
+    """
     if run.end_ns is None:
         raise DocumentError("a run is streamed once it has ended: end_ns is None")
-    return _pieces(run, run.end_ns, children)
+    before, behind = bytearray(), bytearray(b'],"metadata":')
+    _append(before, opening(run, run.end_ns))
+    before[-1:] = b',"spans":['
+    _append(before, run_shape(run, run.end_ns))
+    _append(behind, copy_mapping(run.metadata))
+    return bytes(before), bytes(behind + b"}")
+
+
+def inside(run: RunSpan, children: Iterable[ChildSpan]) -> Iterator[bytes]:
+    """
+    Spell what stands between the two, as `stream` does.
+
+    Of the run its names count alone, so that it may go on meanwhile.
+    """
+    return _pieces(b"", run, children, b"")
 
 
 def _pieces(
-    run: RunSpan, ended_ns: int, children: Iterable[ChildSpan]
+    before: bytes, run: RunSpan, children: Iterable[ChildSpan], behind: bytes
 ) -> Iterator[bytes]:
-    buffer = bytearray()
-    _append(buffer, opening(run, ended_ns))
-    buffer[-1:] = b',"spans":['
-    _append(buffer, run_shape(run, ended_ns))
+    buffer = bytearray(before)
     for shape in child_shapes(run, children):
         if len(buffer) >= _PIECE_BYTES:
             yield bytes(buffer)
             buffer.clear()
         buffer += b","
         _append(buffer, shape)
-    buffer += b'],"metadata":'
-    _append(buffer, copy_mapping(run.metadata))
-    buffer += b"}"
+    buffer += behind
     yield bytes(buffer)
 
 

@@ -109,23 +109,25 @@ def test_a_kill_at_a_failpoint_loses_and_doubles_nothing(
     report(2, f"SIGKILL at {name}", equal_copies=copies, **figures)
 
 
+# The spans of the second are written while its journal is read for the first time.
+_LONG = {
+    "long metadata": {"metadata_bytes": 17 * 1024**2, "iterations": 3},
+    "many spans": {"attribute_bytes": 16_000, "iterations": 1_200},
+}
+
+
 @pytest.mark.parametrize("name", [n for n in failpoint.NAMES if n.startswith("long")])
+@pytest.mark.parametrize("kind", _LONG)
 def test_a_kill_while_a_long_run_is_recovered_loses_and_doubles_nothing(
-    name, children, count, outcome_of, acknowledged_in, report, tmp_path
+    kind, name, children, count, outcome_of, acknowledged_in, report, tmp_path
 ):
     """Its document is written to a file of its own, which is there whole or not."""
     kills, said, copies = count(1, 50), 0, 0
     for number in range(kills):
         folder, file = tmp_path / f"archive-{number}", tmp_path / f"said-{number}"
-        options = {"metadata_bytes": 17 * 1024**2, "iterations": 3, "runs": 3}
-        status = children.run(
-            "write",
-            archive=folder,
-            acknowledgements=file,
-            dies_at="long.half",
-            **options,
-        )
-        assert status == -signal.SIGKILL
+        options = {"archive": folder, "acknowledgements": file, "runs": 3}
+        options |= {"dies_at": "long.half", **_LONG[kind]}
+        assert children.run("write", **options) == -signal.SIGKILL
         status = children.run("recover_all", archive=folder, dies_at=name)
         assert status == -signal.SIGKILL
         is_there = name == "long.renamed"
@@ -136,7 +138,9 @@ def test_a_kill_while_a_long_run_is_recovered_loses_and_doubles_nothing(
         assert not copies
         shutil.rmtree(folder, ignore_errors=True)
     figures = {"count": kills, "acknowledged": said, "lost": 0, "torn": 0}
-    report(2, f"SIGKILL at {name} of a recovery", equal_copies=copies, **figures)
+    report(
+        2, f"SIGKILL at {name} of a recovery, {kind}", equal_copies=copies, **figures
+    )
 
 
 def test_a_kill_beside_small_segments_and_rotation_makes_no_second_version(

@@ -14,10 +14,11 @@ from typing import NamedTuple
 import pytest
 import typer.main
 
-from loopotel_prom import cli, ltf
+from loopotel_prom import ltf
 from loopotel_prom.archive.compress import compress
 from loopotel_prom.archive.layout import SEALED, segments
 from loopotel_prom.archive.processor import ArchiveProcessor
+from loopotel_prom.cli.commands import app
 from loopotel_prom.pipeline import Pipeline
 from loopotel_prom.testing import ManualClock
 from loopotel_prom.tracer import LoopTracer
@@ -724,7 +725,7 @@ def test_bad_usage_is_told_apart(run, args):
 def test_every_command_and_option_is_explained():
     """Each has help, and stands in the README."""
     readme = (ROOT / "README.md").read_text()
-    group = typer.main.get_command(cli.app).commands["archive"]
+    group = typer.main.get_command(app).commands["archive"]
     for name, command in group.commands.items():
         assert command.help
         assert f"loopotel-prom archive {name}" in readme

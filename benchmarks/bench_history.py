@@ -10,8 +10,8 @@ Run: ``python -m benchmarks.bench_history [--quick]``
 
 import argparse
 import random
-import shutil
 import tempfile
+import time
 from pathlib import Path
 
 from benchmarks.rounds import fastest, print_machine, seconds, verdict
@@ -64,14 +64,25 @@ def points(folder: Path) -> int:
         return sum(instant.size for instant in history(timeline))
 
 
-def files(folder: Path) -> int:
-    """Make the files, and give their bytes."""
-    target = folder / "files"
-    shutil.rmtree(target, ignore_errors=True)
-    target.mkdir()
+def files(folder: Path, target: Path) -> None:
+    """Make the files."""
     with _read(folder) as timeline:
         OpenMetricsFiles(target).write(history(timeline))
-    return sum(file.stat().st_size for file in target.iterdir())
+
+
+def files_seconds(folder: Path) -> tuple[float, float]:
+    """Time it, by the clock and by the processor; what was made goes untimed."""
+    with tempfile.TemporaryDirectory(dir=folder) as target:
+        begin = time.process_time()
+        by_clock = seconds(lambda: files(folder, Path(target)))
+        return by_clock, time.process_time() - begin
+
+
+def size_of_files(folder: Path) -> int:
+    """Make the files, and give their bytes."""
+    with tempfile.TemporaryDirectory(dir=folder) as target:
+        files(folder, Path(target))
+        return sum(file.stat().st_size for file in Path(target).iterdir())
 
 
 def play(folder: Path) -> None:
@@ -95,19 +106,20 @@ def main() -> None:
         folder = Path(name)
         write(folder, runs)
         iterations = runs * ITERATIONS
-        made, size = points(folder), files(folder)
+        made, size = points(folder), size_of_files(folder)
         print(f"{made / iterations:.0f} points, {size / iterations:.0f} bytes each\n")
         best = fastest(
             {
                 "read": lambda: seconds(lambda: _read(folder).close()),
                 "points": lambda: seconds(lambda: points(folder)),
-                "files": lambda: seconds(lambda: files(folder)),
+                "files": lambda: files_seconds(folder)[0],
+                "files, by the processor": lambda: files_seconds(folder)[1],
                 "replay": lambda: seconds(lambda: play(folder)),
             },
             rounds,
         )
         for what, took in best.items():
-            print(f"  {what:<8} {iterations / took:10,.0f} iterations/s")
+            print(f"  {what:<24} {iterations / took:10,.0f} iterations/s")
         for what in ("files", "replay"):
             share = iterations / best[what] / GOAL
             verdict(f"{what}: share of {GOAL} iterations/s", share, 1.0)

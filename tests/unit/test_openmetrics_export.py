@@ -1,6 +1,7 @@
 """OpenMetrics files, and the commands that write and replay a history."""
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -270,6 +271,25 @@ def test_two_exports_are_never_mixed(archive, command):
     assert command("export", "openmetrics", "--output", "om").returncode == 0
     done = command("export", "openmetrics", "--output", "om")
     assert (done.returncode, ".om files already" in done.stderr) == (2, True)
+
+
+def test_without_room_the_file_is_named_and_the_command_works_again(
+    archive, command, tmp_path
+):
+    """In one line, and nothing is left in its way."""
+    export = (sys.executable, "-m", "loopotel_prom.cli", "export", "openmetrics")
+    done = subprocess.run(
+        ["sh", "-c", 'ulimit -f 2; exec "$@"', "sh", *export, "--output", "om"],
+        cwd=tmp_path,
+        capture_output=True,
+        check=False,
+        text=True,
+        timeout=60,
+    )
+    error = done.stderr.splitlines()[-1]
+    assert re.search(r"om/loops-\w+-0001\.om: File too large; .* do it again", error)
+    assert (done.returncode, _names(tmp_path / "om")) == (1, [])
+    assert command("export", "openmetrics", "--output", "om").returncode == 0
 
 
 def test_a_replay_tells_where_and_how_it_went(archive, command):

@@ -10,10 +10,13 @@ from msgspec.structs import replace
 
 from loopotel_prom import ltf
 from loopotel_prom.archive import found_run, layout, long_document, sealed
+from loopotel_prom.archive.dedupe import dedupe
+from loopotel_prom.archive.follow import Follower
 from loopotel_prom.archive.lines import read_lines
 from loopotel_prom.archive.record import Header, encode_header, encode_mark, encode_span
 from loopotel_prom.archive.recovery import recover
 from loopotel_prom.span import IterationSpan, RunSpan, Span, WorkerSpan
+from loopotel_prom.testing import RecordingProcessor
 
 START_NS = 1_700_000_000_000_000_000
 LONG_BYTES = 20_000
@@ -187,3 +190,28 @@ def test_a_disk_that_fails_while_the_journal_is_read_stops_no_reading(
     recover(folder)
     assert _documents(folder) == [ltf.encode(ltf.fold(spans))]
     assert _names(folder) == ["jsonl.zst"]
+
+
+def test_a_follower_reads_a_recovered_document(journal, tmp_path):
+    """All spans of it, whichever way it came to be compressed."""
+    recorder = RecordingProcessor()
+    follower = Follower(tmp_path, recorder)
+    follower.poll()
+    spans = [*_spans(1, 100)]
+    recover(journal(_lines(spans)))
+    follower.poll()
+    follower.close()
+    iterations = [x for x in recorder.ended if isinstance(x, IterationSpan)]
+    assert [span.iteration for span in iterations] == [*range(1, 101)]
+    assert follower.following.damaged_lines == 0
+
+
+def test_a_recovered_document_that_has_a_copy_is_deduped(journal):
+    """The one that the process sealed itself stays, as of any other run."""
+    spans = [*_spans(1, 100)]
+    folder = journal(_lines(spans[:-1]))
+    recover(folder)
+    whole = ltf.encode(ltf.fold(spans))
+    (folder / layout.rotated_name()).write_bytes(whole + b"\n")
+    assert dedupe(folder).copies == 1
+    assert _documents(folder) == [whole]

@@ -47,8 +47,10 @@ def chromium() -> Iterator[Browser]:
 def url(tmp_path) -> Iterator[str]:
     """Serve an endpoint with an archive and an empty board."""
     configuration._process.board = None
+    # One word, longer than a narrow window is wide.
+    folder = tmp_path / ("a" * 80)
     with loopotel_prom.configure(
-        listen="127.0.0.1:0", archive=tmp_path, registry=CollectorRegistry()
+        listen="127.0.0.1:0", archive=folder, registry=CollectorRegistry()
     ) as handle:
         yield handle.url
 

@@ -20,11 +20,17 @@ from typing import Any
 
 import loopotel_prom
 from loopotel_prom import LoopTracer
-from loopotel_prom.archive import failpoint, layout
+from loopotel_prom.archive import failpoint, layout, spool
+from loopotel_prom.archive import processor as processing
 from loopotel_prom.archive.locked import LockedFile
 from loopotel_prom.archive.processor import ArchiveProcessor
 from loopotel_prom.archive.recovery import recover
 from loopotel_prom.pipeline import Pipeline
+
+# As in `tests/conftest.py`: what is said to be kept is in the journal, as no disk is
+# taken for slow. Of those that are `disks.py` tells.
+spool._SLOW_NS = 10**12
+spool._PATIENCE_SECONDS = processing._PATIENCE_SECONDS = 60.0
 
 # A child that hangs ends itself, and its status says so.
 _ALARM_SECONDS = 120

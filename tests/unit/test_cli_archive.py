@@ -14,7 +14,7 @@ from typing import NamedTuple
 import pytest
 import typer.main
 
-from loopotel_prom import ltf
+from loopotel_prom import cli, ltf
 from loopotel_prom.archive.compress import compress
 from loopotel_prom.archive.layout import SEALED, segments
 from loopotel_prom.archive.processor import ArchiveProcessor

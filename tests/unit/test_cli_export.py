@@ -227,6 +227,7 @@ def test_a_connection_that_is_refused_is_called_so(export: Run) -> None:
     assert f"{url}: Connection refused; " in done.stderr
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has it")
 @pytest.mark.parametrize("name", ("r", "bad"))
 def test_a_file_that_finds_no_room_is_named(
     archive: Path, export: Run, name: str

@@ -17,8 +17,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 from loopotel_prom import LoopTracer
+from loopotel_prom.archive import processor as processing
+from loopotel_prom.archive import spool
 from loopotel_prom.archive.processor import ArchiveProcessor
 from loopotel_prom.pipeline import Pipeline
+
+# As in `tests/conftest.py`: what is reported is in the journal, as no disk is taken
+# for slow.
+spool._SLOW_NS = 10**12
+spool._PATIENCE_SECONDS = processing._PATIENCE_SECONDS = 60.0
 
 # As garbage, a run under way would end itself.
 _kept: list[LoopTracer] = []
@@ -88,6 +95,8 @@ def _work(
         emitted["success"] += 1
         if dice.random() < 0.1:
             processor.flush(10)
+    while processor.unwritten():
+        sink.flush(10)
     processor.close()
     _report(report, emitted)
 

@@ -380,17 +380,18 @@ class ArchiveProcessor:
             if not is_synced:
                 self._file.sync()
         except OSError as error:
+            if error.errno == errno.ETIMEDOUT:
+                with self._lock:  # behind another thread; nothing has failed
+                    self._unsynced[:0] = runs
+                return
             self._health.archive.sync_failed(str(self._folder), error)
-            self._reseal(runs)
+            if self._has_journal:
+                # Once more: their documents may not be on disk.
+                self._pending.add_first(runs)
             return
         # Of an id in use again, the records of both runs stand before its mark.
         ended = [run.trace_id for run in runs if run.trace_id not in self._runs]
         self._spool.mark(ended)
-
-    def _reseal(self, runs: list[Run]) -> None:
-        """Seal runs once more: their documents may not be on disk."""
-        if self._has_journal:
-            self._pending.add_first(runs)
 
 
 def _reason(error: ArchiveError) -> str:

@@ -1,5 +1,6 @@
 """The archive's processor: each run that ends becomes a line."""
 
+import errno
 import os
 import uuid
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from loopotel_prom.archive import processor, upkeep
 from loopotel_prom.archive.processor import ArchiveProcessor
 from loopotel_prom.archive.record import decode
 from loopotel_prom.archive.sealed import SealedFile
+from loopotel_prom.errors import ArchiveError
 from loopotel_prom.health import Health
 from loopotel_prom.pipeline import Pipeline
 from loopotel_prom.span import RunSpan
@@ -74,6 +76,27 @@ def test_a_run_that_ends_while_another_writes_is_no_failure(
     assert sink.health.processor_failures() == {}
     (line,) = _lines(tmp_path / "traces.jsonl")
     assert ltf.decode(line) == run.build_trace()
+
+
+def test_a_sync_that_waits_for_another_thread_doubles_nothing(
+    new_run, tmp_path, monkeypatch
+):
+    """It is done later, and is no sync that failed."""
+    monkeypatch.setattr(upkeep.Upkeep, "wake", lambda _self: None)
+    health = Health()
+    archive = ArchiveProcessor(tmp_path, health=health)
+    with new_run(pipeline=Pipeline([archive])):
+        pass
+
+    def late(_self: SealedFile) -> None:
+        raise ArchiveError("late", path="", hint="", errno=errno.ETIMEDOUT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SealedFile, "sync", late)
+        archive.flush(30)
+    archive.close()
+    assert len(_lines(tmp_path / "traces.jsonl")) == 1
+    assert (health.archive.sync_failures, _journal(tmp_path)) == (0, [])
 
 
 def _journal(folder: Path) -> list[Path]:

@@ -3,6 +3,8 @@
 import json
 import shlex
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -23,12 +25,12 @@ from loopotel_prom.cli.history import (
     run_labels_of,
     told,
 )
-from loopotel_prom.cli.output import refuse_sources
+from loopotel_prom.cli.output import output_folder
 from loopotel_prom.cli.places import Places, places_of
 from loopotel_prom.cli.rejects import Rejects, RejectsFile, Strict
 from loopotel_prom.cli.terminal import echo
 from loopotel_prom.cli.wording import moment, parse_moment
-from loopotel_prom.engine import Place
+from loopotel_prom.engine import Place, place_of
 from loopotel_prom.errors import ConfigError
 from loopotel_prom.exporter.openmetrics import SUFFIX, OpenMetricsFiles
 from loopotel_prom.replay import HistoryOptions, Timeline, history
@@ -43,7 +45,7 @@ def openmetrics(
     paths: Places = None,
     *,
     target: Annotated[
-        Path, typer.Option("--output", metavar="DIR", help="Folder for the files.")
+        str, typer.Option("--output", metavar="DIR", help="Folder for the files.")
     ],
     since: Annotated[
         str | None,
@@ -93,15 +95,15 @@ def openmetrics(
         max_series=max_series,
     )
     places = places_of(paths)
-    _make(target, places)
     with (
+        _folder(target, places) as folder,
         Rejects.opened(rejects, target=None, sources=places) as refused,
         read_timeline(places, temp=temp, refuse=refused.add) as timeline,
     ):
-        files = OpenMetricsFiles(target)
+        files = OpenMetricsFiles(folder)
         with told("write", timeline) as tell:
             files.write(map(tell, history(timeline, options)))
-    _tell(files, timeline, refused.count, target, as_json=as_json)
+    _tell(files, timeline, refused.count, folder, as_json=as_json)
     if until is None:
         _tell_cut(timeline, newest_ms)
     refused.end(strict=strict)
@@ -118,26 +120,26 @@ def _until(typed: str, newest_ms: int) -> int:
     return until_ms
 
 
-def _make(folder: Path, places: list[Place]) -> None:
+@contextmanager
+def _folder(name: str, places: list[Place]) -> Iterator[Path]:
     """
     See to the folder, so that files of two exports are never mixed.
 
     Raises:
         ConfigError: It is, or lies in, what is being read, or has such files already.
     """
-    if len(folder.parts) > 1 and folder.parts[0].endswith(":"):
+    if not isinstance(place_of(name), Path):
         raise ConfigError(
-            f"--output {folder}: it is a URL, and promtool reads files; name a folder"
+            f"--output {name}: it is a URL, and promtool reads files; name a folder"
         )
-    refuse_sources(folder, places)
-    if folder.exists() and not folder.is_dir():
-        raise ConfigError(f"--output {folder}: it is no folder; name another")
-    folder.mkdir(parents=True, exist_ok=True)
-    if any(folder.glob(f"*{SUFFIX}")):
-        raise ConfigError(
-            f"--output {folder}: it has {SUFFIX} files already; name another, or remove"
-            " them"
-        )
+    with output_folder(name, sources=places) as made:
+        folder = Path(made)
+        if any(folder.glob(f"*{SUFFIX}")):
+            raise ConfigError(
+                f"--output {name}: it has {SUFFIX} files already; name another, or"
+                " remove them"
+            )
+        yield folder
 
 
 def _tell(

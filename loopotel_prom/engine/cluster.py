@@ -1,6 +1,8 @@
 """A Dask cluster's workers."""
 
+import threading
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from loopotel_prom.engine.shard import Shard
@@ -12,6 +14,7 @@ T = TypeVar("T")
 _TIMEOUT_SECONDS = 10
 # A cluster that has no worker yet may be about to start some.
 _FEWEST_IN_FLIGHT = 4
+_LOOK_SECONDS = 1.0
 
 
 class Cluster:
@@ -44,12 +47,14 @@ class Cluster:
         self.lost: tuple[type[BaseException], ...] = (KilledWorker,)
         self._executor = self._client.get_executor(pure=False)
         self._check_versions()
+        self._thread_count: int = sum(self._client.nthreads().values())
+        self._closed = threading.Event()
+        threading.Thread(target=self._watch, daemon=True).start()
 
     @property
     def shards_in_flight(self) -> int:
         """Two for each thread that the cluster has at the moment."""
-        threads: int = sum(self._client.nthreads().values())
-        return max(2 * threads, _FEWEST_IN_FLIGHT)
+        return max(2 * self._thread_count, _FEWEST_IN_FLIGHT)
 
     def submit(self, job: Job[T], shard: Shard) -> Future[Result[T]]:
         """Hand a shard over."""
@@ -62,8 +67,16 @@ class Cluster:
 
     def close(self, *, at_once: bool) -> None:
         """Leave the cluster; what it has not begun is not done."""
+        self._closed.set()
         self._executor.shutdown(wait=not at_once)
         self._client.close()
+
+    def _watch(self) -> None:
+        """Keep up with workers that come and go."""
+        # Not by whoever hands shards over: asking does not take Ctrl-C well.
+        while not self._closed.wait(_LOOK_SECONDS):
+            with suppress(Exception):
+                self._thread_count = sum(self._client.nthreads().values())
 
     def _check_versions(self) -> None:
         for worker, version in self._client.run(_version).items():

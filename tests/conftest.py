@@ -1,5 +1,6 @@
 """What every test may ask for."""
 
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -89,6 +90,12 @@ def _wrong_les(spans: list[dict]) -> Iterator[str]:
         # The effectivenesses were rounded, the mean was not made of rounded ones.
         if abs(found - expected) > 1e-4:
             yield f"{span['span_id']}: cumulative LES is {found:g}, not {expected:g}"
+
+
+def pytest_configure() -> None:
+    """Hear Ctrl-C, as do the programs started here, though a shell's `&` ignores it."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

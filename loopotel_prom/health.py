@@ -90,13 +90,13 @@ class ArchiveHealth:
                 reason,
             )
 
-    def unwritten(self, path: str) -> None:
+    def unwritten(self, path: str, spans: int) -> None:
         """Log that the archive is closed with spans that are in memory only."""
         _log().error(
             "archive %s: closed while it cannot be written to: %d spans are lost with"
             " this process",
             path,
-            self.backlog_spans,
+            spans,
         )
 
     def heal(self, path: str) -> None:

@@ -76,21 +76,32 @@ class Journal:
         self.appended = 0
         self.synced = 0
 
-    def append(self, records: Collection[tuple[str, bytes]]) -> None:
+    def append(self, trace_id: str, line: bytes) -> None:
+        """
+        Add a record of a run.
+
+        Raises:
+            OSError: It could not be written; what was before is as it was.
+        """
+        self._note(self._write(line), trace_id, line)
+
+    def append_all(self, records: Collection[tuple[str, bytes]]) -> None:
         """
         Add records, each with its run: all of them, by one write, or none.
 
         Raises:
-            OSError: They could not be written; what was before is as it was.
+            OSError: As `append`.
         """
         segment = self._write(b"".join([line for _, line in records]))
-        segment.is_synced = False
-        size_bytes = self._unsynced_bytes
         for trace_id, line in records:
-            segment.runs.add(trace_id)
-            self.appended += 1
-            self._unsynced.append((self.appended, trace_id, line))
-            size_bytes += len(line)
+            self._note(segment, trace_id, line)
+
+    def _note(self, segment: Segment, trace_id: str, line: bytes) -> None:
+        segment.is_synced = False
+        segment.runs.add(trace_id)
+        self.appended += 1
+        self._unsynced.append((self.appended, trace_id, line))
+        size_bytes = self._unsynced_bytes + len(line)
         while size_bytes > _UNSYNCED_BYTES:
             size_bytes -= len(self._unsynced.popleft()[2])
         self._unsynced_bytes = size_bytes
@@ -179,7 +190,7 @@ class Journal:
         self._active = None
         before = self.appended
         for _, trace_id, line in lines:
-            self.append(((trace_id, line),))
+            self.append(trace_id, line)
         self._forget_unsynced(before)
 
     def _is_marked(self, item: tuple[int, str, bytes]) -> bool:
@@ -224,7 +235,7 @@ class Journal:
             head = line[:HEAD_BYTES]
             for spelled, trace_id in runs.items():
                 if spelled in head:
-                    self.append(((trace_id, line + b"\n"),))
+                    self.append(trace_id, line + b"\n")
 
     def _let_go(self, segments: list[Segment]) -> None:
         for segment in segments:

@@ -202,8 +202,8 @@ class ArchiveProcessor:
             self.flush(5.0)
         finally:
             self._write_backlog()
-            if self._health.archive.backlog_spans:
-                self._health.archive.unwritten(str(self._folder))
+            if spans := self._spool.in_memory():
+                self._health.archive.unwritten(str(self._folder), spans)
             if not (self._runs or self._pending or self._unsynced):
                 self._spool.close()
 

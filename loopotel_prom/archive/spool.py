@@ -10,10 +10,11 @@ import errno
 import os
 import threading
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain
 from pathlib import Path
 from time import monotonic, monotonic_ns, sleep
+from typing import TypeVarTuple
 
 from loopotel_prom.archive.backlog import Backlog
 from loopotel_prom.archive.folders import sync_folder
@@ -24,6 +25,8 @@ from loopotel_prom.archive.sequence import Sequence
 from loopotel_prom.errors import DocumentError
 from loopotel_prom.health import ArchiveHealth
 from loopotel_prom.span import ChildSpan, RunSpan
+
+Ts = TypeVarTuple("Ts")
 
 # Longer than a write takes on any disk that is well.
 _SLOW_NS = 50_000_000
@@ -97,7 +100,7 @@ class Spool:
             self._keep(trace_id, line)
             return False
         try:
-            self._append(((trace_id, line),))
+            self._timed(self._journal.append, trace_id, line)
         except OSError as error:
             self._keep(trace_id, line)
             self._fail(error)
@@ -122,7 +125,7 @@ class Spool:
                 if not items:
                     self._is_detached = self._is_slow or self._must_rewrite
                     return not self._is_detached
-                self._append(items)
+                self._timed(self._journal.append_all, items)
                 self._backlog.remove(items)
                 self._health.backlog_spans = len(self._backlog)
             except OSError as error:
@@ -227,6 +230,10 @@ class Spool:
         """Tell whether records are kept in memory only, for now."""
         return self._is_detached or bool(self._backlog)
 
+    def in_memory(self) -> int:
+        """Count the records that are in memory only."""
+        return len(self._backlog)
+
     def close(self) -> None:
         """Remove all segments; those that are needed still stay. Never raises."""
         if not self.is_synced():
@@ -241,11 +248,11 @@ class Spool:
 
     # Called with the lock held, but for _keep.
 
-    def _append(self, items: Collection[tuple[str, bytes]]) -> None:
+    def _timed(self, append: Callable[[*Ts], None], *args: *Ts) -> None:
         self._is_writing = True
         begin_ns = monotonic_ns()
         try:
-            self._journal.append(items)
+            append(*args)
         finally:
             self._is_writing = False
         took_ns = monotonic_ns() - begin_ns

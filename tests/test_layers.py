@@ -25,6 +25,7 @@ LAYERS = {
         "span",
         "termination",
         "version",
+        "zstandard",
     ),
     "run time": ("health", "pipeline", "testing", "tracer"),
     "sinks": ("archive", "metrics", "otlp"),

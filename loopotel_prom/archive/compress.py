@@ -5,7 +5,6 @@ import fcntl
 import hashlib
 import os
 import stat
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,11 +14,7 @@ from typing import BinaryIO
 from loopotel_prom.archive import failpoint, layout
 from loopotel_prom.archive.folders import sync_folder
 from loopotel_prom.errors import ArchiveError
-
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
+from loopotel_prom.zstandard import zstd
 
 # To a fourteenth, 600 MB a second. Level 9 makes traces a fifth smaller for eight
 # times the time, and the time is that of the process that runs the loop.

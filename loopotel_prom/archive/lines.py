@@ -8,7 +8,6 @@ most one line, and a line that is longer than it wants to hold comes in pieces.
 import gzip
 import io
 import os
-import sys
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,11 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, BinaryIO, TypeAlias, cast
 
 from loopotel_prom.errors import ArchiveError, DocumentError
-
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
+from loopotel_prom.zstandard import zstd
 
 Source: TypeAlias = str | os.PathLike[str] | BinaryIO
 _Buffered: TypeAlias = "io.BufferedReader[Any]"

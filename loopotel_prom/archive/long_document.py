@@ -3,17 +3,12 @@
 import errno
 import fcntl
 import os
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 
 from loopotel_prom.archive import failpoint, layout
 from loopotel_prom.archive.folders import make_folder, sync_folder
-
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
+from loopotel_prom.zstandard import zstd
 
 # Someone waits for it: a tenth larger than at 3, in half the time.
 LEVEL = -1

@@ -7,7 +7,6 @@ is read is what was planned, or nothing, and then that is said.
 
 import errno
 import os
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
@@ -20,11 +19,7 @@ from loopotel_prom.archive.remote import RemoteFile, find
 from loopotel_prom.engine.plan import identity_of
 from loopotel_prom.engine.shard import File, Shard
 from loopotel_prom.errors import ArchiveError
-
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
+from loopotel_prom.zstandard import zstd
 
 ReadAt: TypeAlias = Callable[[int, int], bytes]
 # How to read the file, and its size if that is another than was planned.

@@ -1,7 +1,6 @@
 """The job that scores a document anew."""
 
 import io
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import BinaryIO, cast
@@ -14,11 +13,7 @@ from loopotel_prom.errors import DocumentError
 from loopotel_prom.ltf import Document
 from loopotel_prom.rescore.scoring import Scoring
 from loopotel_prom.validate import validate_documents, validate_trace
-
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
+from loopotel_prom.zstandard import zstd
 
 _PIECE_BYTES = 256 * 1024
 

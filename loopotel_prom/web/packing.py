@@ -1,17 +1,12 @@
 """Packing: a body in the content coding that its client likes best."""
 
 import gzip
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 
 from loopotel_prom.metrics.negotiation import choose_encoding
 from loopotel_prom.web.message import Request, Response
-
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
+from loopotel_prom.zstandard import zstd
 
 # Less gains nothing.
 _WORTH_PACKING = 1024
